@@ -1,0 +1,23 @@
+# Every dependency comes from the distribution or the language's registry; a missing one is one message.
+
+macro(theriac_require target package debian)
+  find_package(${package} QUIET ${ARGN})
+  if(NOT TARGET ${target})
+    message(FATAL_ERROR "theriac needs ${package}; on Debian or Ubuntu: apt-get install ${debian}")
+  endif()
+endmacro()
+
+theriac_require(nlohmann_json::nlohmann_json nlohmann_json nlohmann-json3-dev)
+theriac_require(simdjson::simdjson simdjson libsimdjson-dev)
+theriac_require(ZLIB::ZLIB ZLIB zlib1g-dev)
+theriac_require(Threads::Threads Threads libc6-dev)
+find_path(THERIAC_XXHASH_INCLUDE xxhash.h)
+if(NOT THERIAC_XXHASH_INCLUDE)
+  message(FATAL_ERROR "theriac needs xxHash; on Debian or Ubuntu: apt-get install libxxhash-dev")
+endif()
+if(THERIAC_BUILD_TESTS)
+  theriac_require(GTest::gtest_main GTest "libgtest-dev libgmock-dev")
+endif()
+if(THERIAC_BUILD_BENCH)
+  theriac_require(benchmark::benchmark benchmark libbenchmark-dev)
+endif()
