@@ -1,0 +1,158 @@
+#include "cpp/core/data/split.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <utility>
+
+#include "cpp/core/base/error.h"
+#include "cpp/core/base/random.h"
+
+namespace theriac::data {
+namespace {
+
+using Positions = std::vector<std::int64_t>;
+
+struct Parts {
+  Positions train, valid, test;
+};
+
+// int(share * n), robust to a share such as 1 - 0.1 - 0.1 that falls just short of its decimal
+// value.
+std::size_t cut(double share, std::size_t n) {
+  constexpr double kRounding = 1e-9;
+  const double exact = share * static_cast<double>(n);
+  return std::min(n, static_cast<std::size_t>(std::floor(exact + kRounding)));
+}
+
+Positions slice(const Positions& order, std::size_t first, std::size_t last) {
+  Positions part(order.begin() + static_cast<std::ptrdiff_t>(first),
+                 order.begin() + static_cast<std::ptrdiff_t>(last));
+  std::sort(part.begin(), part.end());
+  return part;
+}
+
+// Train first, then validation, then test along `order`.
+Parts by_share(const Positions& order, const SplitOptions& options) {
+  const std::size_t n = order.size();
+  const std::size_t train = cut(1 - options.valid - options.test, n);
+  const std::size_t valid = std::max(train, cut(1 - options.test, n));
+  return {slice(order, 0, train), slice(order, train, valid), slice(order, valid, n)};
+}
+
+Parts by_file_order(const Positions& order) {
+  const std::size_t n = order.size();
+  const std::size_t train = 2 * n / 3;
+  const std::size_t test = train + (n - train) / 2;
+  return {slice(order, 0, train), slice(order, test, n), slice(order, train, test)};
+}
+
+// Admission of each patient's last visit; kNoTime, the smallest value, when there is none.
+std::vector<std::int64_t> last_times(const Cohort& cohort) {
+  std::vector<std::int64_t> latest(static_cast<std::size_t>(cohort.patients()), kNoTime);
+  for (std::int64_t p = 0; p < cohort.patients(); ++p) {
+    std::int64_t& time = latest[static_cast<std::size_t>(p)];
+    for (std::int64_t v = cohort.first_visit(p); v < cohort.last_visit(p); ++v) {
+      time = std::max(time, cohort.times()[static_cast<std::size_t>(v)]);
+    }
+  }
+  return latest;
+}
+
+Parts divide(const Cohort& cohort, const SplitOptions& options) {
+  Positions order(static_cast<std::size_t>(cohort.patients()));
+  std::iota(order.begin(), order.end(), std::int64_t{0});
+  if (options.how == "file_order") return by_file_order(order);
+  if (options.how == "patient") {
+    Random(static_cast<std::uint64_t>(options.seed), "split").shuffle(order);
+    return by_share(order, options);
+  }
+  if (options.how == "time") {
+    const std::vector<std::int64_t> times = last_times(cohort);
+    std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) {
+      return times[static_cast<std::size_t>(a)] < times[static_cast<std::size_t>(b)];
+    });
+    return by_share(order, options);
+  }
+  throw Error(Code::kInvalidArgument,
+              "option 'how' is '" + options.how + "'; expected patient, time or file_order")
+      .at("option", "how");
+}
+
+// Copies visit `v` of `from` to the end of `to`; both share vocabularies.
+void append_visit(CohortColumns& to, const Cohort& from, std::int64_t v) {
+  const VisitView visit = from.visit(v);
+  to.visit_ids.emplace_back(visit.id);
+  to.times.push_back(visit.time);
+  for (int f = 0; f < kFieldCount; ++f) {
+    const auto field = static_cast<std::size_t>(f);
+    const std::span<const std::int32_t> ids = visit.field(static_cast<Field>(f));
+    to.ids[field].insert(to.ids[field].end(), ids.begin(), ids.end());
+    to.offsets[field].push_back(static_cast<std::int64_t>(to.ids[field].size()));
+  }
+}
+
+Cohort select(const Cohort& cohort, const Positions& patients, Json provenance) {
+  CohortColumns columns;
+  columns.vocabularies = cohort.columns().vocabularies;
+  columns.accounting = cohort.accounting();
+  columns.provenance = std::move(provenance);
+  for (const std::int64_t patient : patients) {
+    if (patient < 0 || patient >= cohort.patients()) {
+      throw Error(Code::kInvalidArgument, "patient position " + std::to_string(patient) +
+                                              " is outside the cohort of " +
+                                              std::to_string(cohort.patients()));
+    }
+    columns.patient_ids.emplace_back(cohort.patient_id(patient));
+    for (std::int64_t v = cohort.first_visit(patient); v < cohort.last_visit(patient); ++v) {
+      append_visit(columns, cohort, v);
+    }
+    columns.patient_offsets.push_back(static_cast<std::int64_t>(columns.visit_ids.size()));
+  }
+  return Cohort(std::move(columns));
+}
+
+Json part_provenance(const Cohort& cohort, Json how) {
+  Json provenance = cohort.provenance();
+  how["parent"] = cohort.fingerprint();
+  provenance["part_of"] = std::move(how);
+  return provenance;
+}
+
+}  // namespace
+
+const OptionTable<SplitOptions>& SplitOptions::table() {
+  static const auto options =
+      OptionTable<SplitOptions>("split", "How a cohort is divided into train, valid and test")
+          .choice("how", &SplitOptions::how, {"patient", "time", "file_order"},
+                  "shuffled patients, patients by the date of their last visit, or the order of "
+                  "the file (2/3, then halves)")
+          .real("valid", &SplitOptions::valid, {0.0, 1.0, false, true},
+                "share of patients for validation; not used by file_order")
+          .real("test", &SplitOptions::test, {0.0, 1.0, false, true},
+                "share of patients for testing; not used by file_order")
+          .integer("seed", &SplitOptions::seed, {}, "seed of the shuffle");
+  return options;
+}
+
+SplitParts split_cohort(const Cohort& cohort, const SplitOptions& options) {
+  const bool shares = options.valid >= 0 && options.test >= 0 && options.valid + options.test <= 1;
+  if (!shares) {
+    throw Error(Code::kInvalidArgument,
+                "options 'valid' and 'test' must be 0 or more and together at most 1")
+        .at("option", "valid");
+  }
+  const Parts parts = divide(cohort, options);
+  const auto part = [&](const Positions& patients, const char* name) {
+    Json how = SplitOptions::table().effective_json(options);
+    how["part"] = name;
+    return select(cohort, patients, part_provenance(cohort, std::move(how)));
+  };
+  return {part(parts.train, "train"), part(parts.valid, "valid"), part(parts.test, "test")};
+}
+
+Cohort select_patients(const Cohort& cohort, const std::vector<std::int64_t>& patients) {
+  return select(cohort, patients, part_provenance(cohort, Json{{"part", "selection"}}));
+}
+
+}  // namespace theriac::data
