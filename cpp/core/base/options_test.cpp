@@ -217,6 +217,7 @@ TEST(NearestName, FindsSlipsAndNothingElse) {
   EXPECT_EQ(nearest_name("Learning_Rate", names), "learning_rate");
   EXPECT_EQ(nearest_name("epohcs", names), "epochs");
   EXPECT_EQ(nearest_name("dmi", names), "dim");
+  EXPECT_EQ(nearest_name("ab", {"ba"}), "ba");  // a swap is one slip, not two
   EXPECT_EQ(nearest_name("weight", names), "");
   EXPECT_EQ(nearest_name("z", names), "");
   EXPECT_EQ(nearest_name("", names), "");

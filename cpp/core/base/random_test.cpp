@@ -95,6 +95,17 @@ TEST(Random, NormalHasMomentsOfTheStandardNormal) {
   EXPECT_NEAR(static_cast<double>(within) / kDraws, 0.95, 0.003);
 }
 
+TEST(Random, TheTwoHalvesOfANormalPairAreIndependent) {
+  Random random(6, "test");
+  constexpr int kPairs = 100000;
+  double products = 0;
+  for (int i = 0; i < kPairs; ++i) {
+    const double first = random.normal();
+    products += first * random.normal();
+  }
+  EXPECT_NEAR(products / kPairs, 0.0, 5 / std::sqrt(kPairs));
+}
+
 TEST(Random, BelowIsUnbiased) {
   Random random(3, "test");
   constexpr std::uint64_t kSides = 6;

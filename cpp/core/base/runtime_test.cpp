@@ -59,9 +59,10 @@ TEST(Cgroup, VersionTwoTakesTheSmallestOnTheWay) {
 
 TEST(Cgroup, AContainerSeesItsOwnGroupAsTheRoot) {
   const ScratchFolder folder;
-  put(folder / "cpu.max", "200000 100000\n");
-  EXPECT_EQ(cgroup_quota("0::/kubepods/pod1/c1\n", folder.path()), 2.0);
-  EXPECT_EQ(cgroup_quota("0::/../../c1\n", folder.path()), 2.0);
+  put(folder / "mount/cpu.max", "200000 100000\n");
+  put(folder / "c1/cpu.max", "50000 100000\n");  // outside the mount: none of our business
+  EXPECT_EQ(cgroup_quota("0::/kubepods/pod1/c1\n", folder / "mount"), 2.0);
+  EXPECT_EQ(cgroup_quota("0::/../c1\n", folder / "mount"), 2.0);
 }
 
 TEST(Cgroup, VersionOneHasTwoFiles) {

@@ -72,7 +72,9 @@ TEST(ClinicalTable, EveryReferenceResolves) {
 TEST(ClinicalTable, ConditionsHaveCodesOfBothEditionsOrThoseOfWhatTheyNeed) {
   for (const auto& condition : all_conditions()) {
     EXPECT_EQ(condition.icd9cm.empty(), condition.icd10cm.empty()) << condition.name;
-    if (condition.icd9cm.empty()) EXPECT_FALSE(condition.needs.empty()) << condition.name;
+    if (condition.icd9cm.empty()) {
+      EXPECT_FALSE(condition.needs.empty()) << condition.name;
+    }
   }
   for (const auto& procedure : procedures()) {
     EXPECT_FALSE(procedure.icd9proc.empty()) << procedure.name;

@@ -23,7 +23,7 @@ std::string_view without_gzip(std::string_view name) {
 bool has_lines(const fs::path& file) {
   const std::string name = file.filename().string();
   const std::string_view plain = without_gzip(name);
-  return plain.ends_with(".ndjson") || plain.ends_with(".jsonl");
+  return plain.ends_with(".ndjson");
 }
 
 bool is_fhir_file(const fs::path& file) {
@@ -44,7 +44,7 @@ std::vector<fs::path> fhir_files(const fs::path& path) {
   }
   if (files.empty()) {
     throw Error(Code::kNotFound, "'" + path.string() +
-                                     "' holds no FHIR file; expected .ndjson, .jsonl or .json, plain or .gz")
+                                     "' holds no FHIR file; expected .ndjson or .json, plain or .gz")
         .at("file", path.string());
   }
   std::sort(files.begin(), files.end());

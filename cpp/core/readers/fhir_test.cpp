@@ -417,7 +417,7 @@ TEST_F(Fhir, FieldsOfTheWrongShapeNameTheirPath) {
   expect_error(R"({"resourceType":"Encounter","id":"e","period":{"start":2150}})", true, 1, "Encounter.period.start");
   expect_error(R"({"resourceType":"Encounter","id":"e","status":"finished","period":{"start":"yesterday"}})", true, 1,
                "Encounter.period.start");
-  expect_error(R"({"resourceType":"Encounter","id":"e","status":"finished","status":"cancelled"})", true, 1, "Encounter.status");
+  expect_error(R"({"resourceType":"Encounter","id":"e","status":"finished","status":"cancelled"})", true, 1, "status");
   expect_error(R"({"resourceType":"MedicationRequest","doNotPerform":"yes"})", true, 1, "MedicationRequest.doNotPerform");
   expect_error(R"({"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Patient","id":1}}]})", true, 1,
                "Bundle.entry[0].resource.id");

@@ -212,9 +212,10 @@ TEST(Safetensors, RejectsEntriesThatAreNoTensors) {
 }
 
 TEST(Safetensors, SkipsFieldsItDoesNotKnow) {
-  const Header header = parse(file_of(
-      R"({"w":{"new":{"a":[1,2]},"dtype":"U8","list":[[1],"x",null],"shape":[1],"flag":true,"data_offsets":[0,1]}})",
-      "x"));
+  const Header header =
+      parse(file_of(R"({"w":{"new":{"a":[1,2]},"dtype":"U8","list":[[1],"x",null],"shape":[1],)"
+                    R"("flag":true,"data_offsets":[0,1]}})",
+                    "x"));
   ASSERT_EQ(header.tensors.size(), 1U);
   EXPECT_EQ(header.tensors[0].shape, std::vector<std::uint64_t>{1});
 }
