@@ -1,0 +1,247 @@
+// The backbones and what they share; one source because each source that includes LibTorch costs
+// seconds.
+#include "cpp/engine/clinical/backbone.h"
+
+#include <limits>
+
+#include "cpp/engine/clinical/gamenet.h"
+#include "cpp/engine/clinical/retain.h"
+
+namespace theriac::clinical {
+
+Backbone::Backbone(const EncoderOptions& options, const BackboneSetup& setup) {
+  const Vocabularies& v = *setup.vocabularies;
+  diagnoses_ = register_module(
+      "diagnoses", std::make_shared<CodeEncoder>(options, v.diagnoses, setup.relations, setup.seed,
+                                                 "diagnoses"));
+  procedures_ = register_module(
+      "procedures", std::make_shared<CodeEncoder>(options, v.procedures, setup.relations,
+                                                  setup.seed, "procedures"));
+}
+
+at::Tensor summed_visits(CodeEncoder& encoder, const CodeSets& sets, const at::Tensor& outside,
+                         const VisitBatch& batch) {
+  const at::Tensor sums =
+      encoder.pool(sets.ids, sets.offsets).view({batch.batch, batch.visits, encoder.dim()});
+  return outside.defined() ? sums + outside : sums;
+}
+
+at::Tensor averaged_visits(CodeEncoder& encoder, const CodeSets& sets, const VisitBatch& batch,
+                           double dropout, const std::optional<at::Generator>& generator) {
+  const at::Tensor vectors =
+      tensor::dropout(encoder.encode(sets.ids), dropout, generator);         // [total, dim]
+  const at::Tensor sizes = sets.offsets.diff();                              // [sets]
+  const at::Tensor set_of = at::repeat_interleave(sizes);  // [total]
+  const at::Tensor sums =
+      vectors.new_zeros({sizes.size(0), encoder.dim()}).index_add(0, set_of, vectors);
+  return (sums / sizes.clamp_min(1).unsqueeze(1)).view({batch.batch, batch.visits, encoder.dim()});
+}
+
+std::optional<at::Generator> generator_of(const train::Step* step, std::string_view purpose) {
+  if (step == nullptr) return std::nullopt;
+  return step->generator(purpose);
+}
+
+at::Tensor frozen_copy(const at::Tensor& tensor) {
+  return tensor.detach()
+      .to(at::kCPU, at::kFloat, /*non_blocking=*/false, /*copy=*/true)
+      .contiguous();
+}
+
+FrozenGruParts frozen_parts(const nn::Gru& gru) {
+  return {frozen_copy(gru->weight_ih), frozen_copy(gru->weight_hh), frozen_copy(gru->bias_ih),
+          frozen_copy(gru->bias_hh)};
+}
+
+FrozenLinearParts frozen_parts(const nn::Linear& linear) {
+  return {frozen_copy(linear->weight), frozen_copy(linear->bias)};
+}
+
+// ----------------------------------------------------------------------------------------------
+// GAMENet
+
+MemoryReads read_memory(const at::Tensor& queries, const at::Tensor& history,
+                        const at::Tensor& lengths, const at::Tensor& memory) {
+  // Far below any score, yet finite: a patient without a past gets weights that are multiplied away
+  // instead of NaN, whose gradient would spread.
+  constexpr double kNowhere = -1e30;
+  MemoryReads reads;
+  const at::Tensor query = nn::last_valid(queries, lengths);   // [batch, m]
+  reads.memory_weights = query.matmul(memory.t()).softmax(1);  // [batch, classes]
+  reads.fact1 = reads.memory_weights.matmul(memory);           // [batch, m]
+
+  const at::Tensor past = nn::valid_steps(lengths - 1, queries.size(1));    // [batch, visits]
+  const at::Tensor scores = queries.matmul(query.unsqueeze(2)).squeeze(2);  // [batch, visits]
+  reads.history_weights = scores.masked_fill(past.logical_not(), kNowhere).softmax(1) * past;
+  const at::Tensor recalled =
+      reads.history_weights.unsqueeze(1).bmm(history).squeeze(1);  // u: [batch, classes]
+  reads.fact2 = at::where(lengths.gt(1).unsqueeze(1), recalled.matmul(memory), reads.fact1);
+  return reads;
+}
+
+GraphMemoryImpl::GraphMemoryImpl(const GamenetShape& shape, std::int64_t dim,
+                                 const BackboneSetup& setup)
+    : original_(shape.original) {
+  ehr_ = register_module("ehr", nn::GraphConvolution(setup.co_occurrence, dim, shape.graph_dropout,
+                                                     setup.seed, "memory.ehr"));
+  if (!setup.interactions.defined()) return;
+  ddi_ = register_module("ddi", nn::GraphConvolution(setup.interactions, dim, shape.graph_dropout,
+                                                     setup.seed, "memory.ddi"));
+  share_ = register_parameter(original_ ? "lambda" : "beta", at::zeros({1}, at::kFloat));
+  if (original_) tensor::fill_uniform(share_, -0.1, 0.1, setup.seed, "memory.lambda");
+}
+
+at::Tensor GraphMemoryImpl::forward(const train::Step* step) const {
+  const at::Tensor together = ehr_->forward(generator_of(step, "memory.ehr"));
+  if (!ddi_) return together;
+  const at::Tensor share = original_ ? share_ : share_.sigmoid();
+  return together - share * ddi_->forward(generator_of(step, "memory.ddi"));
+}
+
+Gamenet::Gamenet(const EncoderOptions& encoder, const GamenetShape& shape,
+                 const BackboneSetup& setup)
+    : Backbone(encoder, setup), shape_(shape), interactions_(setup.interactions) {
+  const std::int64_t d = encoder.dim, classes = setup.vocabularies->classes.size();
+  const std::int64_t hidden = shape.original ? 2 * d : d;
+  const std::uint64_t seed = setup.seed;
+  diagnoses_gru_ = register_module("diagnoses_gru", nn::Gru(d, hidden, seed, "diagnoses_gru"));
+  procedures_gru_ = register_module("procedures_gru", nn::Gru(d, hidden, seed, "procedures_gru"));
+  query_ = register_module("query", nn::Linear(2 * hidden, d, seed, "query"));
+  memory_ = register_module("memory", GraphMemory(shape, d, setup));
+  if (shape.original)
+    output1_ = register_module("output1", nn::Linear(3 * d, 2 * d, seed, "output1"));
+  const std::string last = shape.original ? "output2" : "output";
+  output2_ = register_module(last, nn::Linear(shape.original ? 2 * d : 3 * d, classes, seed, last));
+  if (shape.loss.interactions && !interactions_.defined()) {
+    throw Error(Code::kInvalidArgument,
+                "option 'loss.interactions' is on but there is no interaction table; set "
+                "'interactions' to a CSV file");
+  }
+}
+
+at::Tensor Gamenet::pooled(CodeEncoder& encoder, const CodeSets& sets, const at::Tensor& outside,
+                           const VisitBatch& batch, const train::Step* step,
+                           std::string_view field) const {
+  if (!shape_.original) return summed_visits(encoder, sets, outside, batch);
+  return averaged_visits(encoder, sets, batch, shape_.dropout, generator_of(step, field));
+}
+
+at::Tensor Gamenet::logits(const at::Tensor& reads) const {
+  if (!shape_.original) return output2_->forward(reads);
+  return output2_->forward(output1_->forward(reads.relu()).relu());
+}
+
+at::Tensor Gamenet::forward(const VisitBatch& batch, const train::Step* step) const {
+  const at::Tensor lengths = shape_.mask == VisitMask::kFromLengths
+                                 ? batch.lengths
+                                 : at::full_like(batch.lengths, batch.visits);
+  const at::Tensor dx =
+      pooled(*diagnoses_, batch.diagnoses, batch.diagnoses_outside, batch, step, "diagnoses");
+  const at::Tensor px =
+      pooled(*procedures_, batch.procedures, batch.procedures_outside, batch, step, "procedures");
+  const at::Tensor states =  // [batch, visits, 2 hidden]
+      at::cat({diagnoses_gru_->forward(dx, lengths), procedures_gru_->forward(px, lengths)}, 2);
+  const at::Tensor queries = query_->forward(states.relu());  // [batch, visits, d]
+  const MemoryReads reads = read_memory(queries, batch.history, lengths, memory_->forward(step));
+  return logits(at::cat({nn::last_valid(queries, lengths), reads.fact1, reads.fact2}, 1));
+}
+
+at::Tensor Gamenet::loss(const VisitBatch& batch, const train::Step& step) const {
+  const at::Tensor interactions =
+      interactions_.defined() ? interactions_.to(batch.targets.device()) : interactions_;
+  return recommendation_loss(forward(batch, &step), batch.targets, interactions, shape_.loss, step);
+}
+
+std::shared_ptr<const FrozenScorer> Gamenet::freeze() const {
+  if (shape_.mask != VisitMask::kFromLengths) {
+    throw Error(Code::kUnsupported,
+                "a model whose answers depend on the batch cannot be frozen for serving");
+  }
+  const at::NoGradGuard no_grad;
+  FrozenGamenetParts parts;
+  parts.mean_pooling = shape_.original;
+  parts.diagnoses = frozen_copy(diagnoses_->frozen_table());
+  parts.procedures = frozen_copy(procedures_->frozen_table());
+  parts.diagnoses_gru = frozen_parts(diagnoses_gru_);
+  parts.procedures_gru = frozen_parts(procedures_gru_);
+  parts.query = frozen_parts(query_);
+  parts.memory = frozen_copy(memory_->forward(nullptr));
+  if (shape_.original) parts.output.push_back(frozen_parts(output1_));
+  parts.output.push_back(frozen_parts(output2_));
+  return make_frozen_gamenet(parts);
+}
+
+// -----------------------------------------------------------------------------------------------
+// RETAIN
+
+at::Tensor reverse_valid(const at::Tensor& x, const at::Tensor& lengths) {
+  const at::Tensor steps = at::arange(x.size(1), lengths.options()).unsqueeze(0);  // [1, visits]
+  const at::Tensor from =
+      (lengths.unsqueeze(1) - 1 - steps).clamp_min(0).unsqueeze(2);  // [batch, visits, 1]
+  return x.gather(1, from.expand({-1, -1, x.size(2)}));
+}
+
+RetainBlockImpl::RetainBlockImpl(std::int64_t dim, std::uint64_t seed, const std::string& name) {
+  alpha_gru_ = register_module("alpha_gru", nn::Gru(dim, dim, seed, name + ".alpha_gru"));
+  beta_gru_ = register_module("beta_gru", nn::Gru(dim, dim, seed, name + ".beta_gru"));
+  alpha_ = register_module("alpha", nn::Linear(dim, 1, seed, name + ".alpha"));
+  beta_ = register_module("beta", nn::Linear(dim, dim, seed, name + ".beta"));
+}
+
+at::Tensor RetainBlockImpl::forward(const at::Tensor& visits, const at::Tensor& lengths) const {
+  const at::Tensor backwards = reverse_valid(visits, lengths);
+  // Back in the order of the visits, so that the attention of a visit meets that visit.
+  const at::Tensor alpha_states = reverse_valid(alpha_gru_->forward(backwards, lengths), lengths);
+  const at::Tensor beta_states = reverse_valid(beta_gru_->forward(backwards, lengths), lengths);
+  const at::Tensor padding =
+      nn::valid_steps(lengths, visits.size(1)).logical_not();  // [batch, visits]
+  const at::Tensor alpha = alpha_->forward(alpha_states)
+                               .squeeze(2)
+                               .masked_fill(padding, -std::numeric_limits<double>::infinity())
+                               .softmax(1);
+  const at::Tensor beta = beta_->forward(beta_states).tanh();  // [batch, visits, d]
+  return (alpha.unsqueeze(2) * beta * visits).sum(1);
+}
+
+FrozenRetainBlockParts RetainBlockImpl::parts(const at::Tensor& table) const {
+  return {frozen_copy(table), frozen_parts(alpha_gru_), frozen_parts(beta_gru_),
+          frozen_parts(alpha_), frozen_parts(beta_)};
+}
+
+Retain::Retain(const EncoderOptions& encoder, double dropout, const BackboneSetup& setup)
+    : Backbone(encoder, setup), dropout_(dropout) {
+  const std::int64_t d = encoder.dim;
+  diagnoses_block_ =
+      register_module("diagnoses_block", RetainBlock(d, setup.seed, "diagnoses_block"));
+  procedures_block_ =
+      register_module("procedures_block", RetainBlock(d, setup.seed, "procedures_block"));
+  output_ = register_module(
+      "output", nn::Linear(2 * d, setup.vocabularies->classes.size(), setup.seed, "output"));
+}
+
+at::Tensor Retain::forward(const VisitBatch& batch, const train::Step* step) const {
+  const at::Tensor dx = summed_visits(*diagnoses_, batch.diagnoses, batch.diagnoses_outside, batch);
+  const at::Tensor px =
+      summed_visits(*procedures_, batch.procedures, batch.procedures_outside, batch);
+  const auto kept = [&](const at::Tensor& x, std::string_view field) {
+    return tensor::dropout(x, dropout_, generator_of(step, field));
+  };
+  const at::Tensor contexts =  // [batch, 2 d]
+      at::cat({diagnoses_block_->forward(kept(dx, "diagnoses"), batch.lengths),
+               procedures_block_->forward(kept(px, "procedures"), batch.lengths)},
+              1);
+  return output_->forward(contexts);
+}
+
+at::Tensor Retain::loss(const VisitBatch& batch, const train::Step& step) const {
+  return bce_loss(forward(batch, &step), batch.targets);
+}
+
+std::shared_ptr<const FrozenScorer> Retain::freeze() const {
+  const at::NoGradGuard no_grad;
+  return make_frozen_retain({diagnoses_block_->parts(diagnoses_->frozen_table()),
+                             procedures_block_->parts(procedures_->frozen_table()),
+                             frozen_parts(output_)});
+}
+
+}  // namespace theriac::clinical

@@ -1,0 +1,66 @@
+#include "cpp/engine/clinical/medication_trees.h"
+
+#include <array>
+#include <cctype>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cpp/core/base/input.h"
+
+namespace theriac::clinical {
+namespace {
+
+using codes::Hierarchy;
+using codes::System;
+
+// A CMS order file (fixed width) begins with a number, a table of columns with their names.
+bool is_order_file(const std::string& path) {
+  const auto source = open_source(path);
+  char first = 0;
+  while (source->read({&first, 1}) == 1) {
+    if (first != ' ') return std::isdigit(static_cast<unsigned char>(first)) != 0;
+  }
+  return false;
+}
+
+Hierarchy listed_tree(System system, const std::string& path) {
+  return is_order_file(path) ? Hierarchy::from_order_file(system, path)
+                             : Hierarchy::from_csv(system, path);
+}
+
+// Codes of the system in both vocabularies that have the system's form; others can have no
+// ancestors.
+std::vector<std::string> codes_of(const Vocabularies& vocabularies, System system) {
+  std::vector<std::string> texts;
+  for (const data::Vocabulary* vocabulary : {&vocabularies.diagnoses, &vocabularies.procedures}) {
+    for (const codes::MedicalCode& code : vocabulary->codes()) {
+      if (code.system == system && codes::has_code_shape(system, code.text))
+        texts.push_back(code.text);
+    }
+  }
+  return texts;
+}
+
+}  // namespace
+
+RelationTables tables_for(const Vocabularies& vocabularies, const data::ListOptions& lists,
+                          const TreeOptions& options, std::uint64_t seed, const std::string& cache,
+                          Job& job) {
+  const std::array<std::pair<System, const std::string*>, 4> systems = {
+      {{System::kIcd9cm, &lists.icd9cm},
+       {System::kIcd9proc, &lists.icd9proc},
+       {System::kIcd10cm, &lists.icd10cm},
+       {System::kIcd10pcs, &lists.icd10pcs}}};
+  RelationTables tables;
+  for (const auto& [system, list] : systems) {
+    const std::vector<std::string> texts = codes_of(vocabularies, system);
+    if (texts.empty()) continue;
+    const Hierarchy tree =
+        list->empty() ? Hierarchy::closure(system, texts) : listed_tree(system, *list);
+    tables.push_back(pretrain_or_load(tree, options, seed, cache, job));
+  }
+  return tables;
+}
+
+}  // namespace theriac::clinical

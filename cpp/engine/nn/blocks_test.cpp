@@ -1,0 +1,169 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "cpp/engine/nn/graph_convolution.h"
+#include "cpp/engine/nn/gru.h"
+#include "cpp/engine/nn/linear.h"
+
+namespace theriac::nn {
+namespace {
+
+at::Tensor filled(at::IntArrayRef shape, const std::string& purpose) {
+  const at::Tensor tensor = at::empty(shape);
+  tensor::fill_uniform(tensor, -1, 1, 11, purpose);
+  return tensor;
+}
+
+at::Tensor lengths_of(std::vector<std::int64_t> lengths) { return at::tensor(lengths, at::kLong); }
+
+double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
+
+// The recurrence as the header writes it, in plain doubles. x [T, in] -> [T, hidden].
+std::vector<std::vector<double>> by_hand(const Gru& gru, const at::Tensor& x) {
+  const auto hidden = gru->hidden(), in = x.size(1);
+  const auto affine = [](const at::Tensor& w, const at::Tensor& b, std::int64_t row,
+                         const auto& v) {
+    double sum = b[row].item<double>();
+    for (std::int64_t j = 0; j < w.size(1); ++j)
+      sum += w[row][j].item<double>() * v[static_cast<std::size_t>(j)];
+    return sum;
+  };
+  std::vector<double> h(static_cast<std::size_t>(hidden), 0.0);
+  std::vector<std::vector<double>> outputs;
+  for (std::int64_t t = 0; t < x.size(0); ++t) {
+    std::vector<double> v, next;
+    for (std::int64_t j = 0; j < in; ++j) v.push_back(x[t][j].item<double>());
+    for (std::int64_t i = 0; i < hidden; ++i) {
+      const auto from_input = [&](std::int64_t gate) {
+        return affine(gru->weight_ih, gru->bias_ih, gate * hidden + i, v);
+      };
+      const auto from_state = [&](std::int64_t gate) {
+        return affine(gru->weight_hh, gru->bias_hh, gate * hidden + i, h);
+      };
+      const double r = sigmoid(from_input(0) + from_state(0));
+      const double z = sigmoid(from_input(1) + from_state(1));
+      const double n = std::tanh(from_input(2) + r * from_state(2));
+      next.push_back((1 - z) * n + z * h[static_cast<std::size_t>(i)]);
+    }
+    h = next;
+    outputs.push_back(h);
+  }
+  return outputs;
+}
+
+TEST(Gru, FollowsTheRecurrence) {
+  const Gru gru(3, 2, 1, "gru");
+  const at::Tensor x = filled({1, 4, 3}, "x");
+  const at::Tensor y = gru->forward(x, lengths_of({4}));
+  const auto expected = by_hand(gru, x[0]);
+  for (std::int64_t t = 0; t < 4; ++t) {
+    for (std::int64_t i = 0; i < 2; ++i) {
+      EXPECT_NEAR(y[0][t][i].item<double>(),
+                  expected[static_cast<std::size_t>(t)][static_cast<std::size_t>(i)], 1e-6)
+          << t << "," << i;
+    }
+  }
+}
+
+TEST(Gru, OutputsDoNotDependOnTheBatch) {
+  const Gru gru(5, 4, 1, "gru");
+  const at::Tensor x = filled({3, 6, 5}, "x");
+  const std::vector<std::int64_t> lengths = {6, 2, 4};
+  const at::Tensor together = gru->forward(x, lengths_of(lengths));
+  for (std::int64_t row = 0; row < 3; ++row) {
+    const std::int64_t length = lengths[static_cast<std::size_t>(row)];
+    const at::Tensor alone =
+        gru->forward(x.slice(0, row, row + 1).slice(1, 0, length), lengths_of({length}));
+    EXPECT_LT((together[row].slice(0, 0, length) - alone[0]).abs().max().item<double>(), 1e-5)
+        << row;
+    if (length < 6) {
+      EXPECT_EQ(together[row].slice(0, length).abs().max().item<double>(), 0);
+    }
+  }
+}
+
+TEST(Gru, PaddingReachesNeitherOutputsNorGradients) {
+  Gru gru(2, 3, 1, "gru");
+  const at::Tensor clean = filled({1, 3, 2}, "x");
+  const at::Tensor dirty = clean.clone();
+  dirty.slice(1, 2).fill_(std::numeric_limits<float>::quiet_NaN());
+  const auto gradient = [&](const at::Tensor& x) {
+    gru->zero_grad();
+    gru->forward(x, lengths_of({2})).sum().backward();
+    return gru->weight_ih.grad().clone();
+  };
+  EXPECT_TRUE(gru->forward(dirty, lengths_of({2})).equal(gru->forward(clean, lengths_of({2}))));
+  EXPECT_TRUE(gradient(dirty).equal(gradient(clean)));
+}
+
+TEST(Gru, EmptyInputsAndBadOnes) {
+  const Gru gru(2, 3, 1, "gru");
+  EXPECT_EQ(gru->forward(at::zeros({2, 0, 2}), lengths_of({0, 0})).sizes(),
+            (std::vector<std::int64_t>{2, 0, 3}));
+  EXPECT_EQ(gru->forward(at::ones({1, 2, 2}), lengths_of({0})).abs().sum().item<double>(), 0);
+  EXPECT_THROW(gru->forward(at::zeros({1, 2, 5}), lengths_of({2})), Error);
+  EXPECT_THROW(gru->forward(at::zeros({1, 2, 2}), lengths_of({2, 2})), Error);
+  EXPECT_THROW(gru->forward(at::zeros({1, 2, 2}), at::ones({1})), Error);
+}
+
+TEST(Gru, StartsAsPyTorchDoes) {
+  const Gru gru(8, 16, 1, "gru");
+  std::vector<std::string> names;
+  for (const auto& item : gru->named_parameters()) {
+    names.push_back(item.key());
+    EXPECT_LE(item.value().abs().max().item<double>(), 0.25);
+    EXPECT_GT(item.value().abs().max().item<double>(), 0.2);
+  }
+  EXPECT_THAT(names, testing::ElementsAre("weight_ih", "weight_hh", "bias_ih", "bias_hh"));
+  EXPECT_TRUE(gru->weight_ih.equal(Gru(8, 16, 1, "gru")->weight_ih));
+  EXPECT_FALSE(gru->weight_ih.equal(Gru(8, 16, 1, "other")->weight_ih));
+  EXPECT_FALSE(gru->weight_ih.equal(Gru(8, 16, 2, "gru")->weight_ih));
+}
+
+TEST(Steps, LastValid) {
+  const at::Tensor y = at::arange(6, at::kFloat).reshape({2, 3, 1});
+  EXPECT_TRUE(last_valid(y, lengths_of({2, 3})).equal(at::tensor({1.f, 5.f}).reshape({2, 1})));
+}
+
+TEST(Linear, IsAffineWithPyTorchBounds) {
+  const Linear layer(4, 1000, 1, "a");
+  EXPECT_LE(layer->weight.abs().max().item<double>(), 0.5);
+  EXPECT_GT(layer->weight.abs().max().item<double>(), 0.49);
+  EXPECT_LE(layer->bias.abs().max().item<double>(), 0.5);
+  const at::Tensor x = filled({2, 4}, "x");
+  const at::Tensor expected = x.mm(layer->weight.t()) + layer->bias;
+  EXPECT_LT((layer->forward(x) - expected).abs().max().item<double>(), 1e-6);
+  const Linear plain(4, 2, 1, "a", false);
+  EXPECT_EQ(plain->named_parameters().size(), 1U);
+  EXPECT_TRUE(plain->forward(at::zeros({1, 4})).equal(at::zeros({1, 2})));
+}
+
+TEST(GraphConvolution, NormalisesRows) {
+  const at::Tensor edge = at::zeros({3, 3});
+  edge[0][1] = edge[1][0] = 1;
+  const at::Tensor expected =
+      at::tensor({.5f, .5f, 0.f, .5f, .5f, 0.f, 0.f, 0.f, 1.f}).reshape({3, 3});
+  EXPECT_TRUE(normalise_adjacency(edge).equal(expected));
+  EXPECT_THROW(normalise_adjacency(at::zeros({2, 3})), Error);
+}
+
+TEST(GraphConvolution, FollowsTheFormula) {
+  const at::Tensor graph = at::zeros({4, 4});
+  graph[0][2] = graph[2][0] = graph[1][3] = graph[3][1] = graph[0][3] = graph[3][0] = 1;
+  const GraphConvolution gcn(graph, 3, 0.5, 1, "gcn");
+  const auto p = gcn->named_parameters();
+  const at::Tensor a = normalise_adjacency(graph);
+  const at::Tensor inner = (a.mm(at::eye(4)).mm(p["gcn1.weight"]) + p["gcn1.bias"]).clamp_min(0);
+  const at::Tensor expected = a.mm(inner.mm(p["gcn2.weight"])) + p["gcn2.bias"];
+  EXPECT_LT((gcn->forward(std::nullopt) - expected).abs().max().item<double>(), 1e-6);
+  EXPECT_FALSE(gcn->forward(tensor::make_generator(1, "d")).equal(expected));
+  EXPECT_TRUE(gcn->named_buffers()["adjacency"].equal(a));
+  EXPECT_EQ(p["gcn1.weight"].sizes(), (std::vector<std::int64_t>{4, 3}));
+  EXPECT_LE(p["gcn1.weight"].abs().max().item<double>(), 1 / std::sqrt(3.0));
+}
+
+}  // namespace
+}  // namespace theriac::nn
