@@ -1,0 +1,14 @@
+// The configuration documents that the front library knows, by kind; methods' come from the engine.
+#pragma once
+
+#include "cpp/core/base/json.h"
+
+namespace theriac::capi {
+
+Json context_schema();
+Json dataset_open_schema();
+Json dataset_generate_schema();
+Json dataset_split_schema();
+Json dataset_export_schema();
+
+}  // namespace theriac::capi
