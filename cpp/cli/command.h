@@ -1,0 +1,48 @@
+// One subcommand of `theriac`: its words, its options, what it does.
+#pragma once
+
+#include <cxxopts.hpp>
+#include <string>
+#include <vector>
+
+#include "cpp/core/base/json.h"
+#include "theriac/theriac.hpp"
+
+namespace theriac::cli {
+
+// A mistake in how the command was called: exit status 2 and a pointer to the help.
+class UsageError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// What every subcommand gets: parsed options, positional words, and what --config and --set make together.
+struct Call {
+  cxxopts::ParseResult options;
+  std::vector<std::string> words;  // positional arguments
+  Json settings = Json::object();
+  bool json = false, quiet = false;
+
+  // The nth positional argument, or a usage error naming it.
+  const std::string& word(std::size_t n, const char* what) const;
+  std::string text(const char* option, const std::string& fallback = "") const;
+  std::string required(const char* option, const char* what) const;
+  Context context() const;  // of --device, --threads, --seed
+};
+
+struct Command {
+  const char* words;     // "data import"
+  const char* operands;  // "FORMAT PATH -o DIR"
+  const char* summary;
+  void (*declare)(cxxopts::Options& options);  // beside the options that all commands share; may be null
+  int (*run)(const Call& call);                // exit status
+};
+
+const std::vector<Command>& data_commands();
+const std::vector<Command>& codes_commands();
+const std::vector<Command>& model_commands();
+
+// Exit statuses of the command.
+inline constexpr int kDone = 0, kInputFault = 1, kUsage = 2, kInternal = 3, kInterrupted = 130;
+
+}  // namespace theriac::cli
