@@ -1,0 +1,380 @@
+#!/usr/bin/env python3
+"""The command `theriac` as a user meets it: the main job on generated data, exit statuses, errors, kill and resume, and the
+golden cohorts of the MIMIC demos where they are present.
+
+    tests/cli/command_test.py --bin build/release/bin/theriac --examples build/release/examples
+
+Ends with "N passed, N failed, N skipped".
+"""
+import argparse
+import gzip
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DATA = pathlib.Path(os.environ.get("THERIAC_DATA_DIR", ROOT.parent / "shared" / "data"))
+CLINICAL = DATA / "clinical"
+TESTS = []
+
+
+class Skip(Exception):
+    """A test that can not run here, and why."""
+
+
+def test(function):
+    TESTS.append(function)
+    return function
+
+
+class Bench:
+    """The program under test and a folder to work in; the model is trained once."""
+
+    def __init__(self, binary, examples, folder):
+        self.binary, self.examples, self.folder = binary, examples, folder
+        self._made = {}
+
+    def run(self, *arguments, status=0, stdin="", timeout=600):
+        done = subprocess.run([self.binary, *map(str, arguments)], input=stdin, capture_output=True, text=True, timeout=timeout, cwd=self.folder)
+        assert done.returncode == status, f"theriac {' '.join(map(str, arguments))}: exit status {done.returncode}, expected {status}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        return done
+
+    def json(self, *arguments, **keywords):
+        done = self.run(*arguments, "--json", **keywords)
+        assert done.stderr == "", f"--json wrote to stderr: {done.stderr[:500]}"
+        return json.loads(done.stdout)
+
+    def fails(self, expected_status, *parts_and_arguments, stdin=""):
+        """fails(status, [parts of the message], arguments...)"""
+        parts, arguments = parts_and_arguments[0], parts_and_arguments[1:]
+        done = self.run(*arguments, status=expected_status, stdin=stdin)
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        assert len(lines) == 1, f"one line of error expected, got: {done.stderr}"
+        for part in parts:
+            assert part in lines[0], f"'{part}' not in: {lines[0]}"
+        return lines[0]
+
+    def once(self, name, make):
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
+
+    def cohort(self):
+        def make():
+            self.run("data", "generate", "cohort", "-o", "fhir", "--format", "fhir", "--set", "patients=120", "--seed", "11", "--quiet")
+            self.run("data", "import", "fhir", "fhir", "-o", "cohort", "--quiet")
+            self.run("data", "split", "cohort", "-o", "split")
+            return "cohort"
+        return self.once("cohort", make)
+
+    SMALL = ("--set", "encoder.dim=16", "--set", "train.epochs=3", "--set", "tree.epochs=3", "--seed", "3", "--threads", "1")
+
+    def model(self):
+        self.cohort()
+        return self.once("model", lambda: self.run("fit", "gamenet", "--data", "split/train", "--valid", "split/valid", "-o", "model", *self.SMALL, "--quiet") and "model")
+
+
+@test
+def main_job(b):
+    b.model()
+    info = b.json("model", "info", "model")
+    assert info["method"] == "gamenet" and info["classes"]
+    report = b.json("evaluate", "model", "--data", "split/test")
+    assert set(report) >= {"metrics", "counts", "config"}
+    assert 0 < report["metrics"]["prauc"] <= 1 and 0 <= report["metrics"]["jaccard"] <= 1
+    assert report["config"]["threshold"] == 0.3
+    answer = b.json("recommend", "model", "--request", ROOT / "examples/demo/request.json", "-k", "5")
+    assert len(answer["classes"]) == 5
+    probabilities = [c["probability"] for c in answer["classes"]]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert [e["code"] for e in answer["inputs"]["ignored"]] == ["X-99"]
+    assert answer["limits"]
+    plain = b.run("recommend", "model", "--request", ROOT / "examples/demo/request.json", "--explain")
+    assert "over threshold" in plain.stdout and "limits:" in plain.stdout
+
+
+@test
+def same_seed_same_weights(b):
+    b.model()
+    b.run("fit", "gamenet", "--data", "split/train", "--valid", "split/valid", "-o", "again", *b.SMALL, "--quiet")
+    assert (b.folder / "model/model.safetensors").read_bytes() == (b.folder / "again/model.safetensors").read_bytes()
+
+
+@test
+def kill_and_resume(b):
+    """kill -9 at random points of a fit, then --resume: the weights of an uninterrupted run; never half a model."""
+    b.model()
+    arguments = [b.binary, "fit", "gamenet", "--data", "split/train", "--valid", "split/valid", "-o", "killed", "--resume", *b.SMALL, "--quiet"]
+    started = time.monotonic()
+    b.run("fit", "gamenet", "--data", "split/train", "--valid", "split/valid", "-o", "timed", *b.SMALL, "--quiet")
+    length = time.monotonic() - started
+    draw = random.Random(1)
+    for _ in range(10):
+        process = subprocess.Popen(arguments, cwd=b.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(draw.uniform(0.2, 1.0) * length)
+        process.send_signal(signal.SIGKILL)
+        if process.wait() == 0:
+            break
+        assert not (b.folder / "killed").exists() or (b.folder / "killed/config.json").exists(), "half a model"
+    if not (b.folder / "killed").exists():
+        b.run(*arguments[1:])
+    assert (b.folder / "killed/model.safetensors").read_bytes() == (b.folder / "model/model.safetensors").read_bytes()
+    assert not (b.folder / "killed.checkpoint").exists()
+
+
+@test
+def interrupt_says_what_is_saved(b):
+    b.cohort()
+    process = subprocess.Popen([b.binary, "fit", "gamenet", "--data", "split/train", "-o", "interrupted", "--set", "train.epochs=100000", "--set", "encoder.dim=16", "--set", "tree.epochs=1"],
+                               cwd=b.folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (b.folder / "interrupted.checkpoint").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    error = process.communicate(timeout=120)[1]
+    assert process.returncode == 130, process.returncode
+    assert "interrupted.checkpoint" in error and "--resume" in error, error
+    assert not (b.folder / "interrupted").exists()
+
+
+@test
+def every_method_fits_evaluates_and_recommends(b):
+    b.cohort()
+    methods = [m["name"] for m in b.json("schema")["methods"] if m["dataset"] == "cohort" and m["name"] != "code_tree"]
+    assert {"gamenet", "retain", "most_frequent", "nearest_visit", "logistic_regression"} <= set(methods), methods
+    for method in methods:
+        small = b.SMALL if method in ("gamenet", "retain") else ("--seed", "3")
+        b.run("fit", method, "--data", "split/train", "--valid", "split/valid", "-o", f"all-{method}", *small, "--quiet")
+        assert b.json("evaluate", f"all-{method}", "--data", "split/test")["metrics"]["prauc"] > 0
+        assert b.json("recommend", f"all-{method}", "--request", ROOT / "examples/demo/request.json")["classes"]
+        assert b.json("schema", f"method.{method}")["properties"]
+
+
+@test
+def code_tree_is_a_model_too(b):
+    b.cohort()
+    b.run("fit", "code_tree", "--data", "cohort", "--set", "system=icd10cm", "--set", "dim=16", "--set", "epochs=2", "-o", "tree", "--quiet")
+    assert b.json("model", "info", "tree")["method"] == "code_tree"
+
+
+@test
+def reports(b):
+    b.model()
+    b.run("evaluate", "model", "--data", "split/test", "--report", "report.html", "--set", "bootstrap.rounds=5")
+    page = (b.folder / "report.html").read_text()
+    assert page.startswith("<!doctype html>") and "prauc" in page and "http" not in page.split("</style>")[1].split("limits")[0]
+    b.run("evaluate", "model", "--data", "split/test", "--report", "report.json", "--quiet")
+    assert "metrics" in json.loads((b.folder / "report.json").read_text())
+
+
+@test
+def mimic_and_fhir_layouts_agree(b):
+    """The generator's two layouts of one cohort read into the same sets."""
+    for layout in ("fhir", "mimic-iv"):
+        b.run("data", "generate", "cohort", "-o", f"two-{layout}", "--format", layout, "--set", "patients=60", "--seed", "4", "--quiet")
+    b.run("data", "import", "fhir", "two-fhir", "-o", "two-a", "--quiet")
+    b.run("data", "import", "mimic-iv", "two-mimic-iv/hosp", "-o", "two-b", "--set", "maps.ndc_atc=" + str(b.folder / "two-mimic-iv/ndc_atc.csv"), "--quiet")
+    first, second = b.json("data", "info", "two-a"), b.json("data", "info", "two-b")
+    for key in ("patients", "visits", "vocabulary", "per_visit"):
+        assert first[key] == second[key], (key, first[key], second[key])
+
+
+@test
+def drop_report_adds_up(b):
+    b.cohort()
+    tables = b.json("data", "info", "cohort")["accounting"]["tables"]
+    assert tables
+    for name, table in tables.items():
+        assert table["read"] == table["kept"] + sum(table["dropped"].values()), name
+
+
+@test
+def codes(b):
+    assert "-> S72 -> b:S70-S79" in b.run("codes", "ancestors", "icd10cm", "S72.001A").stdout
+    assert b.json("codes", "ancestors", "icd9cm", "E812.1")["codes"][0]["ancestors"][0] == "E812"
+    b.fails(2, ["system"], "codes", "ancestors", "icd11", "1A00")
+
+
+@test
+def usage_errors(b):
+    b.fails(2, ["no command 'evalute'", "evaluate"], "evalute")
+    b.fails(2, ["--data"], "evaluate", "model")
+    b.fails(2, ["nope"], "fit", "gamenet", "--nope", "1", "-o", "x")
+    b.fails(1, ["gamnet", "gamenet"], "fit", "gamnet", "-o", "x")
+    b.fails(2, ["encoder.dmi", "encoder.dim"], "fit", "gamenet", "-o", "x", "--set", "encoder.dmi=3")
+    b.fails(1, ["nowhere"], "data", "info", "nowhere")
+    b.fails(2, ["mimic-iv"], "data", "import", "mimic-v", ".", "-o", "x")
+    assert b.run("--help").stdout.count("theriac ") > 10
+    assert "--valid" in b.run("fit", "--help").stdout
+
+
+@test
+def request_errors(b):
+    b.model()
+    b.fails(2, ["line 1"], "recommend", "model", "--request", "-", stdin="{\"patient\": ")
+    b.fails(2, ["patient.visits[0].diagnosis", "diagnoses"], "recommend", "model", stdin='{"patient": {"visits": [{"diagnosis": []}]}}')
+    b.fails(2, ["patient.visits[1].date"], "recommend", "model", stdin='{"patient": {"visits": [{"date": "2020-02-02"}, {"date": "2019-01-01"}]}}')
+    b.fails(2, ["patient.visits[0].diagnoses[0].system"], "recommend", "model", stdin='{"patient": {"visits": [{"diagnoses": [{"system": "icd11", "code": "x"}]}]}}')
+    deep = '{"patient": ' + "[" * 100000 + "]" * 100000 + "}"
+    b.fails(2, ["nest"], "recommend", "model", stdin=deep)
+
+
+@test
+def broken_model_directories(b):
+    b.model()
+    for name, break_it in {
+        "truncated": lambda d: (d / "model.safetensors").write_bytes((d / "model.safetensors").read_bytes()[:-5]),
+        "no-config": lambda d: (d / "config.json").unlink(),
+        "other-vocabulary": lambda d: next(d.glob("vocab.diagnoses*")).write_text("icd10cm A00\n"),
+        "future": lambda d: (d / "config.json").write_text((d / "config.json").read_text().replace('"format":1', '"format":99').replace('"format": 1', '"format": 99')),
+    }.items():
+        shutil.copytree(b.folder / "model", b.folder / f"broken-{name}")
+        break_it(b.folder / f"broken-{name}")
+        b.fails(1, [], "model", "info", f"broken-{name}")
+
+
+@test
+def without_libtorch(b):
+    """Data functions work; a model says what is missing and where it was looked for."""
+    b.cohort()
+    environment = {**os.environ, "THERIAC_ENGINE": str(b.folder / "missing/libtheriac_torch.so")}
+    done = subprocess.run([b.binary, "data", "info", "cohort", "--json"], cwd=b.folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and json.loads(done.stdout)["patients"] > 0
+    done = subprocess.run([b.binary, "model", "info", "model"], cwd=b.folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and "missing/libtheriac_torch.so" in done.stderr, done.stderr
+
+
+@test
+def refuses_a_second_libtorch(b):
+    """A process that already holds another LibTorch is told so, with both paths."""
+    compiler = shutil.which("gcc")
+    if not compiler:
+        raise Skip("no C compiler")
+    fake = b.folder / "fake/lib"
+    fake.mkdir(parents=True)
+    (b.folder / "fake/version.py").write_text("__version__ = '1.0.0'\n")
+    subprocess.run([compiler, "-shared", "-x", "c", "-", "-o", fake / "libtorch_cpu.so", "-Wl,-soname,libtorch_cpu.so"], input=b"int theriac_fake;\n", check=True)
+    b.model()
+    done = subprocess.run([b.binary, "model", "info", "model"], cwd=b.folder, env={**os.environ, "LD_PRELOAD": str(fake / "libtorch_cpu.so")}, capture_output=True, text=True)
+    assert done.returncode == 1 and "1.0.0" in done.stderr and str(fake) in done.stderr, done.stderr
+
+
+@test
+def library_is_quiet(b):
+    """No signal handler of ours, nothing on stdout or stderr, in a host that recommends (plain C example)."""
+    b.model()
+    strace = shutil.which("strace")
+    if not strace:
+        raise Skip("no strace")
+    example = b.examples / "example_c_recommend_codes"
+    done = subprocess.run([strace, "-f", "-e", "trace=rt_sigaction,rt_sigprocmask,write", example, "model"], cwd=b.folder, capture_output=True, text=True)
+    if "sanitizer" in done.stderr.lower() or done.returncode != 0:
+        raise Skip("strace can not follow this build here")
+    handlers = [l for l in done.stderr.splitlines() if "rt_sigaction(" in l and "sa_handler=0x" in l and "SIGRT_" not in l]  # SIGRT_1 is the C library's own
+    assert not handlers, handlers[:3]
+    assert not [l for l in done.stderr.splitlines() if "write(2," in l], "wrote to stderr"
+
+
+@test
+def examples_run(b):
+    b.model()
+    request = ROOT / "examples/demo/request.json"
+    done = subprocess.run([b.examples / "example_c_recommend", "model", request], cwd=b.folder, capture_output=True, text=True)
+    assert done.returncode == 0 and json.loads(done.stdout)["classes"], done.stderr
+    done = subprocess.run([b.examples / "example_c_recommend_codes", "model"], cwd=b.folder, capture_output=True, text=True)
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 11, done.stderr
+    (b.folder / "example").mkdir()
+    done = subprocess.run([b.examples / "example_cpp_train_and_evaluate", "example"], cwd=b.folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    done = subprocess.run([b.examples / "example_c_recommend", "nowhere", request], cwd=b.folder, capture_output=True, text=True)
+    assert done.returncode == 1 and "nowhere" in done.stderr
+
+
+def clinical(path):
+    if not (CLINICAL / path).exists():
+        raise Skip(f"{path} is not in the data folder")
+    return CLINICAL / path
+
+
+# medication.md 12.6: cohort, policy, fixture, patients, visits, dx, px, ATC3, medications a visit, unmapped rows, ground-truth DDI,
+# Nearest Jaccard and F1.
+GOLDEN = [
+    ("mimic-iii", "mimic-iii-demo", "first", "mimic-iii-demo.single", 11, 36, 227, 57, 86, "19.889", 1682, "0.0790", "0.4648", "0.6170"),
+    ("mimic-iii", "mimic-iii-demo", "all", None, 11, 36, 227, 57, 118, "36.389", 1682, "0.0691", "0.5237", "0.6722"),
+    ("mimic-iv", "mimic-iv-demo/hosp", "first", "mimic-iv-demo.single", 38, 132, 994, 257, 100, "18.295", 2772, "0.0662", "0.4604", "0.6140"),
+    ("mimic-iv", "mimic-iv-demo/hosp", "all", "mimic-iv-demo.multi", 38, 132, 994, 257, 136, "33.568", 2772, "0.0617", "0.4570", "0.6097"),
+    ("fhir", "fhir-mimic-iv-demo", "first", "mimic-iv-demo.single", 38, 132, 994, 257, 100, "18.295", None, "0.0662", "0.4604", "0.6140"),
+    ("fhir", "fhir-mimic-iv-demo", "all", "mimic-iv-demo.multi", 38, 132, 994, 257, 136, "33.568", None, "0.0617", "0.4570", "0.6097"),
+]
+
+
+def golden_case(row):
+    form, path, policy, fixture, patients, visits, dx, px, atc3, meds, unmapped, ddi, jaccard, f1 = row
+
+    def run(b):
+        source = clinical(path)
+        name = f"golden-{form}-{policy}"
+        maps = {"ndc_rxcui": "rxnorm/ndc_rxcui.csv", "rxcui_atc": "nc-restricted/rxcui_atc.csv", "ndc_atc": "nc-restricted/ndc_atc.csv"}
+        settings = [part for key, file in maps.items() for part in ("--set", f"maps.{key}={clinical(file)}")]
+        info = b.json("data", "import", form, source, "-o", name, "--set", f"med_map={policy}", *settings)
+        assert (info["patients"], info["visits"]) == (patients, visits)
+        assert [info["vocabulary"][k] for k in ("diagnoses", "procedures", "medications")] == [dx, px, atc3]
+        assert f"{info['per_visit']['medications']['mean']:.3f}" == meds
+        for table in info["accounting"]["tables"].values():
+            assert table["read"] == table["kept"] + sum(table["dropped"].values())
+        if unmapped is not None:
+            assert info["accounting"]["unmapped"]["ndc"]["rows"] == unmapped, info["accounting"]["unmapped"]["ndc"]["rows"]
+        if fixture:
+            text = b.run("data", "export", name, "--table", "patients", "--format", "jsonl").stdout
+            golden = gzip.open(clinical(f"fixtures/{fixture}.jsonl.gz"), "rt").read()
+            assert text == golden, "the exported patients differ from the golden file"
+        b.run("fit", "nearest_visit", "--data", name, "-o", f"{name}-model", "--set", f"interactions={clinical('ddi/ddi_atc3_pairs.csv')}", "--quiet")
+        report = b.json("evaluate", f"{name}-model", "--data", name, "--set", "aggregation=per_patient", "--set", "skip_first=true")
+        assert f"{report['metrics']['jaccard']:.4f}" == jaccard and f"{report['metrics']['f1']:.4f}" == f1, report["metrics"]
+        every_visit = b.json("evaluate", f"{name}-model", "--data", name)["ground_truth"]
+        assert f"{every_visit['ddi_rate']:.4f}" == ddi, every_visit
+    run.__name__ = f"golden_{form.replace('-', '_')}_{policy}"
+    return run
+
+
+TESTS.extend(golden_case(row) for row in GOLDEN)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--bin", required=True)
+    parser.add_argument("--examples", required=True, type=pathlib.Path)
+    parser.add_argument("names", nargs="*")
+    arguments = parser.parse_args()
+    passed = failed = skipped = 0
+    with tempfile.TemporaryDirectory(prefix="theriac-command-test-") as folder:
+        bench = Bench(str(pathlib.Path(arguments.bin).resolve()), arguments.examples.resolve(), pathlib.Path(folder))
+        for case in TESTS:
+            if arguments.names and not any(n in case.__name__ for n in arguments.names):
+                continue
+            started = time.monotonic()
+            try:
+                case(bench)
+                passed += 1
+                outcome = "ok"
+            except Skip as reason:
+                skipped += 1
+                outcome = f"Skipped\n{reason}"
+            except Exception:
+                failed += 1
+                outcome = "FAILED\n" + traceback.format_exc()
+            print(f"{case.__name__} ({time.monotonic() - started:.1f} s): {outcome}", flush=True)
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
