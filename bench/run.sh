@@ -1,0 +1,34 @@
+#!/bin/sh
+# Every benchmark on data made here. `./run bench` calls it with the build folder; BENCH_PATIENTS sets the import's size.
+set -eu
+build=$1
+work=build/bench-data
+patients=${BENCH_PATIENTS:-20000}
+theriac=$build/bin/theriac
+mkdir -p "$work"
+if [ ! -d "$work/model-gamenet" ]; then
+  "$theriac" data generate cohort -o "$work/small" --set patients=600 --seed 9 --quiet
+  "$theriac" data import fhir "$work/small" -o "$work/cohort" --quiet
+  for method in gamenet retain; do
+    "$theriac" fit $method --data "$work/cohort" -o "$work/model-$method" --seed 1 --set train.epochs=2 --set tree.epochs=5 --quiet
+  done
+fi
+[ -d "$work/fhir-$patients" ] || "$theriac" data generate cohort -o "$work/fhir-$patients" --format fhir --set patients="$patients" --quiet
+[ -d "$work/mimic-$patients" ] || "$theriac" data generate cohort -o "$work/mimic-$patients" --format mimic-iv --set patients="$patients" --quiet
+
+for method in gamenet retain; do
+  echo "== one patient, $method"
+  "$build/bench/recommend_bench" "$work/model-$method"
+done
+echo "== reading $patients patients"
+"$build/bench/core_bench" "$work/fhir-$patients" "$work/mimic-$patients/hosp" "$work/mimic-$patients/ndc_atc.csv"
+if list=${THERIAC_DATA_DIR:-../shared/data}/clinical/icd9cm/nodes.csv.gz && [ -f "$list" ]; then
+  for threads in 1 2; do
+    echo "== tree pre-training, ICD-9-CM, 50 epochs, $threads thread(s)"
+    rm -rf "$work/tree"
+    start=$(date +%s.%N)
+    "$theriac" fit code_tree --set system=icd9cm --set list="$list" -o "$work/tree" --threads $threads --seed 0 --quiet
+    echo "$(date +%s.%N) $start" | awk '{printf "%.1f s\n", $1 - $2}'
+  done
+  "$theriac" model info "$work/tree"
+fi
