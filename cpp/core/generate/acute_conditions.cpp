@@ -118,7 +118,7 @@ std::vector<Condition> heart_and_vessels() {
        .procedures = {{"vena cava filter", 0.08}, {"vascular ultrasound", 0.6}},
        .treatments = {{0.96, {{"B01AB", 1}}}, {0.90, {{"B01AF", 3}, {"B01AA", 2}}}},
        .days = 2},
-      {.name = "aortic valve replacement",
+      {.name = "aortic stenosis with valve replacement",
        .course = Course::kAcute,
        .ages = {50, 90},
        .frequency = 3.0,

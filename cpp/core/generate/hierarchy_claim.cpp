@@ -24,7 +24,7 @@ constexpr double kRankExponent = 0.8;
 constexpr std::uint64_t kMostLeaves = 5;         // in one visit
 constexpr std::int64_t kFirstVisit = 946684800;  // 2000-01-01; visits are a day apart
 
-// Leaves of the official list: the rows whose is_leaf is 1.
+// Leaves of the official list: the four-digit rows whose is_leaf is 1 (3,661; another 221 end at three digits).
 std::vector<std::string> listed_leaves(const std::filesystem::path& path) {
   CsvReader reader(open_source(path));
   const std::size_t code = reader.column("code"), leaf = reader.column("is_leaf");
@@ -33,6 +33,7 @@ std::vector<std::string> listed_leaves(const std::filesystem::path& path) {
     if (reader.field(leaf) != "1") continue;
     std::string text = codes::normalise(System::kIcd9proc, reader.field(code));
     if (text.size() < 3) throw reader.error(code, "a leaf needs at least three digits");
+    if (text.size() != 4) continue;
     leaves.push_back(std::move(text));
   }
   if (leaves.size() < 30) {

@@ -152,7 +152,8 @@ TEST(HierarchyClaim, OfficialListGivesThePopularityOfTheProbe) {
     used.merge(codes_used(claim.train));
   }
   EXPECT_NEAR(mean_popularity, 0.345, 0.03);
-  const auto leaves = testing::column_where(*list, "code", "is_leaf", "1");
+  auto leaves = testing::column_where(*list, "code", "is_leaf", "1");
+  std::erase_if(leaves, [](const std::string& leaf) { return leaf.size() != 4; });
   EXPECT_EQ(leaves.size(), 3661U);
   EXPECT_TRUE(std::includes(leaves.begin(), leaves.end(), used.begin(), used.end()));
 }

@@ -118,7 +118,8 @@ TEST(Patient, ConditionsFitSexAgeAndCause) {
       const Condition& reason = table_of(visit.reason);
       EXPECT_NE(reason.sex, patient.female ? Sex::kMale : Sex::kFemale) << reason.name;
       const double age = patient.age_at(visit.admit);
-      EXPECT_TRUE(reason.ages.from <= age && age <= reason.ages.to) << reason.name << " at " << age;
+      // Ages are completed years.
+      EXPECT_TRUE(reason.ages.from <= age && age < reason.ages.to + 1) << reason.name << " at " << age;
       for (const auto cause : reason.needs) {
         EXPECT_TRUE(present(visit, condition_named(cause))) << reason.name << " without " << cause;
       }
