@@ -1,5 +1,5 @@
 // Models: create, fit, load, save, evaluate, describe.
-#include "capi/include/theriac/interchange.h"
+#include "theriac/interchange.h"
 #include "capi/src/handles.h"
 
 namespace theriac::capi {
