@@ -22,7 +22,7 @@ theriac data split "$out/hospital-0" -o "$out/split" --how patient
 
 step "Training at hospital 0: GAMENet with HIER code vectors (trees are pre-trained first), and two baselines"
 theriac fit gamenet --data "$out/split/train" --valid "$out/split/valid" -o "$out/model" --seed 7 \
-  --set encoder.dim=64 --set train.epochs=15 --set tree.epochs=20
+  --set encoder.dim=64 --set train.epochs=15 --set train.learning_rate=0.003 --set tree.epochs=20
 theriac fit most_frequent --data "$out/split/train" -o "$out/most-frequent" --quiet
 theriac fit nearest_visit --data "$out/split/train" -o "$out/nearest-visit" --quiet
 
