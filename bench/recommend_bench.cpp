@@ -117,9 +117,7 @@ void print_distribution(Setup& setup) {
               setup.patient.code.size(), kCalls, at(abi, 0.5), at(abi, 0.99), at(direct, 0.5), at(direct, 0.99), at(abi, 0.5) / at(direct, 0.5));
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   if (argc < 2) {
     std::fprintf(stderr, "usage: recommend_bench MODEL [flags]\n");
     return 2;
@@ -157,4 +155,15 @@ int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
   benchmark::RunSpecifiedBenchmarks();
   return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "%s\n", e.what());
+    return 1;
+  }
 }

@@ -5,6 +5,9 @@ build=$1
 work=build/bench-data
 patients=${BENCH_PATIENTS:-20000}
 theriac=$build/bin/theriac
+# recommend_bench also goes around the ABI, so it must find the engine by itself.
+THERIAC_ENGINE=$(pwd)/$build/lib/libtheriac_torch.so
+export THERIAC_ENGINE
 mkdir -p "$work"
 if [ ! -d "$work/model-gamenet" ]; then
   "$theriac" data generate cohort -o "$work/small" --set patients=600 --seed 9 --quiet
