@@ -217,6 +217,16 @@ def usage_errors(b):
 
 
 @test
+def overwrite_spares_other_folders(b):
+    b.cohort()
+    (b.folder / "photos").mkdir()
+    (b.folder / "photos/one").write_text("1")
+    b.fails(1, ["photos", "config.json"], "fit", "most_frequent", "--data", "split/train", "-o", "photos", "--overwrite", "--quiet")
+    b.fails(1, ["photos", "dataset.json"], "data", "import", "fhir", "fhir", "-o", "photos", "--overwrite", "--quiet")
+    assert (b.folder / "photos/one").read_text() == "1"
+
+
+@test
 def request_errors(b):
     b.model()
     b.fails(2, ["line 1"], "recommend", "model", "--request", "-", stdin="{\"patient\": ")

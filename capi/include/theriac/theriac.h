@@ -40,6 +40,8 @@
  *    theriac_session for each thread over one shared, loaded theriac_model.
  *  - The library prints nothing, installs no signal handler, starts no thread before first use, and never
  *    calls exit or abort. After fork() every call in the child returns THERIAC_FORKED.
+ *  - THERIAC_OUT_OF_MEMORY is reported wherever memory runs out, with one exception: a call that reads or writes JSON may end
+ *    the process when its JSON library can not allocate while freeing (docs/decisions/0003).
  *  - Ids (patients, visits, items) are the host's own strings or 64-bit integers.
  *
  * Recommendations are classes with probabilities and their basis, for a professional to review; they are not

@@ -292,6 +292,19 @@ void replace_directory(const fs::path& wanted, bool overwrite,
   sync_folder(folder_of(target));
 }
 
+void replace_directory(const fs::path& target, bool overwrite, std::string_view marker,
+                       const std::function<void(const fs::path&)>& fill) {
+  std::error_code ignored;
+  if (overwrite && fs::is_directory(target, ignored) && !fs::is_empty(target, ignored) &&
+      !fs::exists(target / marker, ignored)) {
+    throw Error(Code::kAlreadyExists,
+                "'" + target.string() + "' is a folder of something else (it holds no " + std::string(marker) +
+                    ") and is not replaced; name a new folder")
+        .at("file", target.string());
+  }
+  replace_directory(target, overwrite, fill);
+}
+
 MappedFile::MappedFile(const fs::path& path) {
   const Descriptor fd(open_retrying(path, O_RDONLY));
   if (fd.get() < 0) throw io_error("open", path, errno);

@@ -229,6 +229,21 @@ TEST(ReplaceDirectory, DoesNotOverwriteOneThatAppearsMeanwhile) {
   EXPECT_EQ(entries(folder.path()), 1U);
 }
 
+TEST(ReplaceDirectory, AFolderOfSomethingElseStays) {
+  const ScratchFolder folder;
+  fs::create_directory(folder / "photos");
+  write_plain(folder / "photos" / "one", "1");
+  const auto fill = [](const fs::path& stage) { write_plain(stage / "config.json", "{}"); };
+  const auto failure = failure_of([&] { replace_directory(folder / "photos", true, "config.json", fill); });
+  ASSERT_TRUE(failure);
+  EXPECT_EQ(failure->code, Code::kAlreadyExists);
+  EXPECT_TRUE(fs::exists(folder / "photos" / "one"));
+  fs::create_directory(folder / "empty");
+  replace_directory(folder / "empty", true, "config.json", fill);
+  replace_directory(folder / "empty", true, "config.json", fill);  // its own kind
+  EXPECT_TRUE(fs::exists(folder / "empty" / "config.json"));
+}
+
 TEST(ReplaceDirectory, AFailingFillLeavesTheOldOne) {
   const ScratchFolder folder;
   replace_directory(folder / "model", false,

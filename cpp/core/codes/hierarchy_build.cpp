@@ -2,6 +2,7 @@
 #include <set>
 #include <utility>
 
+#include "cpp/core/base/input.h"
 #include "cpp/core/base/csv.h"
 #include "cpp/core/codes/hierarchy.h"
 #include "cpp/core/codes/lines.h"
@@ -186,6 +187,14 @@ std::string order_parent(const Rules& rules, std::string_view code,
 }
 
 }  // namespace
+
+Hierarchy Hierarchy::from_list(System system, const std::filesystem::path& path) {
+  const auto source = open_source(path);
+  char first = ' ';
+  while (first == ' ' && source->read({&first, 1}) == 1) {
+  }
+  return first >= '0' && first <= '9' ? from_order_file(system, path) : from_csv(system, path);
+}
 
 Hierarchy Hierarchy::from_order_file(System system, const std::filesystem::path& path) {
   const Rules& rules = require_rules(system);

@@ -395,6 +395,13 @@ TEST(OrderFile, ParentsAreListedPrefixesThenBlocksAndChapters) {
   EXPECT_FALSE(tree.listed("S02"));
 }
 
+TEST(OrderFile, AListIsToldFromATableByItsContent) {
+  const TempFile order("order.txt", order_line(1, "A00", 0, "Cholera"));
+  EXPECT_TRUE(Hierarchy::from_list(System::kIcd10cm, order.path()).listed("A00"));
+  const TempFile table("list.csv", "code,parent\nICD10CM,\nA00,ICD10CM\n");
+  EXPECT_EQ(Hierarchy::from_list(System::kIcd10cm, table.path()).size(), 2U);
+}
+
 TEST(OrderFile, ProceduresHangUnderSectionAndBodySystem) {
   const TempFile file("order.txt", order_line(1, "0BH", 0, "Insertion") + "\r\n" +
                                        order_line(2, "0BH17EZ", 1, "Insertion of airway"));

@@ -135,7 +135,7 @@ class Header {
 }  // namespace
 
 void save_cohort(const Cohort& cohort, const std::filesystem::path& directory, bool overwrite) {
-  replace_directory(directory, overwrite, [&](const std::filesystem::path& staged) {
+  replace_directory(directory, overwrite, kHeaderFile, [&](const std::filesystem::path& staged) {
     Json columns = write_columns(cohort.columns(), staged / kColumnFile);
     replace_file(staged / kHeaderFile, dump_json(header_json(cohort, std::move(columns))) + "\n");
   });

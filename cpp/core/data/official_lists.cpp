@@ -1,33 +1,14 @@
 #include "cpp/core/data/official_lists.h"
 
 #include <algorithm>
-#include <cctype>
 #include <utility>
 
 #include "cpp/core/base/error.h"
-#include "cpp/core/base/input.h"
 
 namespace theriac::data {
 namespace {
 
-using codes::Hierarchy;
 using codes::System;
-
-// A list with columns names them in its first line; an order file (fixed width) starts with a
-// number.
-bool is_order_file(const std::string& path) {
-  const auto source = open_source(path);
-  char first = 0;
-  while (source->read({&first, 1}) == 1) {
-    if (first != ' ') return std::isdigit(static_cast<unsigned char>(first)) != 0;
-  }
-  return false;
-}
-
-Hierarchy load_list(System system, const std::string& path) {
-  return is_order_file(path) ? Hierarchy::from_order_file(system, path)
-                             : Hierarchy::from_csv(system, path);
-}
 
 }  // namespace
 
@@ -40,7 +21,7 @@ OfficialLists::OfficialLists(const CohortPolicy& policy) : unknown_code_(policy.
   bool any = false;
   for (const auto& [system, path] : paths) {
     if (path.empty()) continue;
-    lists_[static_cast<std::size_t>(system)] = load_list(system, path);
+    lists_[static_cast<std::size_t>(system)] = codes::Hierarchy::from_list(system, path);
     any = true;
   }
   if (!any && unknown_code_ != "keep") {

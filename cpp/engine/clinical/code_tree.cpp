@@ -2,22 +2,12 @@
 
 #include <chrono>
 
-#include "cpp/core/base/input.h"
 #include "cpp/engine/clinical/relation_table.h"
 
 namespace theriac::clinical {
 namespace {
 
 constexpr char kMethod[] = "code_tree";
-
-// A CMS order file (fixed width) begins with its order number, a table with the names of its
-// columns.
-bool is_order_file(const std::string& path) {
-  const auto source = open_source(path);
-  char first = ' ';
-  while (first == ' ' && source->read({&first, 1}) == 1) continue;
-  return first >= '0' && first <= '9';
-}
 
 // Codes of one system in all of a cohort's vocabularies.
 std::vector<std::string> codes_in(const data::Cohort& cohort, codes::System system) {
@@ -113,7 +103,7 @@ class CodeTree final : public Model {
  private:
   codes::Hierarchy tree(const Dataset* train) const {
     const codes::System system = *codes::system_from_name(options_.system);
-    if (!options_.list.empty()) return listed_tree(system, options_.list);
+    if (!options_.list.empty()) return codes::Hierarchy::from_list(system, options_.list);
     if (train == nullptr || !train->cohort) {
       throw Error(Code::kInvalidArgument,
                   "code_tree needs codes: set the option \"list\" to an official list, or fit on a "
@@ -177,11 +167,6 @@ const OptionTable<CodeTreeOptions>& CodeTreeOptions::table() {
     return t;
   }();
   return table;
-}
-
-codes::Hierarchy listed_tree(codes::System system, const std::string& path) {
-  return is_order_file(path) ? codes::Hierarchy::from_order_file(system, path)
-                             : codes::Hierarchy::from_csv(system, path);
 }
 
 MethodEntry code_tree_method() {

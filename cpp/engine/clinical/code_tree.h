@@ -17,9 +17,6 @@ struct CodeTreeOptions : TreeOptions {
   static const OptionTable<CodeTreeOptions>& table();
 };
 
-// The tree of an official list: a CSV table of nodes, or a CMS order file (told apart by content).
-codes::Hierarchy listed_tree(codes::System system, const std::string& path);
-
 MethodEntry code_tree_method();
 
 }  // namespace theriac::clinical

@@ -139,15 +139,5 @@ TEST_F(CodeTreeTest, RefusesAForeignDirectory) {
   EXPECT_THROW(code_tree_method().load(directory, Json::object(), context_), Error);
 }
 
-TEST_F(CodeTreeTest, ListsAreTablesOrOrderFiles) {
-  write_list();
-  EXPECT_EQ(listed_tree(System::kIcd9proc, path("list.csv")).size(), 5U);
-  const std::string line =
-      "00001 A000    1 Cholera due to vibrio                                       "
-      " Cholera due to Vibrio cholerae\n";
-  replace_file(path("order.txt"), line);
-  EXPECT_TRUE(listed_tree(System::kIcd10cm, path("order.txt")).listed("A000"));
-}
-
 }  // namespace
 }  // namespace theriac::clinical

@@ -1,33 +1,16 @@
 #include "cpp/engine/clinical/medication_trees.h"
 
 #include <array>
-#include <cctype>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "cpp/core/base/input.h"
 
 namespace theriac::clinical {
 namespace {
 
 using codes::Hierarchy;
 using codes::System;
-
-// A CMS order file (fixed width) begins with a number, a table of columns with their names.
-bool is_order_file(const std::string& path) {
-  const auto source = open_source(path);
-  char first = 0;
-  while (source->read({&first, 1}) == 1) {
-    if (first != ' ') return std::isdigit(static_cast<unsigned char>(first)) != 0;
-  }
-  return false;
-}
-
-Hierarchy listed_tree(System system, const std::string& path) {
-  return is_order_file(path) ? Hierarchy::from_order_file(system, path)
-                             : Hierarchy::from_csv(system, path);
-}
 
 // Codes of the system in both vocabularies that have the system's form; others can have no
 // ancestors.
@@ -57,7 +40,7 @@ RelationTables tables_for(const Vocabularies& vocabularies, const data::ListOpti
     const std::vector<std::string> texts = codes_of(vocabularies, system);
     if (texts.empty()) continue;
     const Hierarchy tree =
-        list->empty() ? Hierarchy::closure(system, texts) : listed_tree(system, *list);
+        list->empty() ? Hierarchy::closure(system, texts) : Hierarchy::from_list(system, *list);
     tables.push_back(pretrain_or_load(tree, options, seed, cache, job));
   }
   return tables;

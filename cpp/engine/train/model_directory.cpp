@@ -121,7 +121,7 @@ void save_model_directory(const std::string& path, const ModelDirectory& directo
         .at("file", name);
   }
   const std::string config = dump_json(config_to_write(directory), 2) + "\n";
-  replace_directory(path, overwrite, [&](const fs::path& root) {
+  replace_directory(path, overwrite, "config.json", [&](const fs::path& root) {
     for (const auto& [name, bytes] : directory.files) {
       fs::create_directories((root / name).parent_path());
       replace_file(root / name, bytes);
