@@ -17,12 +17,16 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 std::uint64_t folder_bytes(const fs::path& folder) {
   std::uint64_t bytes = 0;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
-    if (entry.is_regular_file() && (entry.path().extension() == ".ndjson" || entry.path().extension() == ".csv")) bytes += entry.file_size();
+    if (entry.is_regular_file() &&
+        (entry.path().extension() == ".ndjson" || entry.path().extension() == ".csv"))
+      bytes += entry.file_size();
   }
   return bytes;
 }
@@ -34,7 +38,8 @@ double simdjson_gigabytes(const fs::path& folder) {
   simdjson::ondemand::parser parser;
   for (const auto& entry : fs::directory_iterator(folder)) {
     if (entry.path().extension() != ".ndjson") continue;
-    simdjson::padded_string text = simdjson::padded_string::load(entry.path().string()).value_unsafe();
+    simdjson::padded_string text =
+        simdjson::padded_string::load(entry.path().string()).value_unsafe();
     const auto start = Clock::now();
     auto stream = parser.iterate_many(text, 1 << 20);
     if (stream.error() != simdjson::SUCCESS) return 0;
@@ -49,12 +54,15 @@ double simdjson_gigabytes(const fs::path& folder) {
   return static_cast<double>(bytes) / 1e9 / seconds;
 }
 
-double import_gigabytes(const char* format, const fs::path& folder, const theriac::data::CohortPolicy& policy) {
+double import_gigabytes(const char* format, const fs::path& folder,
+                        const theriac::data::CohortPolicy& policy) {
   theriac::Job job;
   const auto start = Clock::now();
   const theriac::data::Cohort cohort = theriac::readers::read_cohort(format, folder, policy, job);
   const double seconds = seconds_since(start);
-  std::printf("%s: %lld patients, %lld visits in %.2f s, ", format, static_cast<long long>(cohort.patients()), static_cast<long long>(cohort.visits()), seconds);
+  std::printf("%s: %lld patients, %lld visits in %.2f s, ", format,
+              static_cast<long long>(cohort.patients()), static_cast<long long>(cohort.visits()),
+              seconds);
   return static_cast<double>(folder_bytes(folder)) / 1e9 / seconds;
 }
 

@@ -1,5 +1,6 @@
-// One patient (3 visits, 40 codes) at batch 1: through the C ABI, and through the seam directly. Prints the distribution of
-// single calls (median, 99th percentile) beside Google Benchmark's means.
+// One patient (3 visits, 40 codes) at batch 1: through the C ABI, and through the seam directly.
+// Prints the distribution of single calls (median, 99th percentile) beside Google Benchmark's
+// means.
 //
 //     recommend_bench MODEL [Google Benchmark's flags]
 #include <benchmark/benchmark.h>
@@ -26,7 +27,8 @@ struct Patient {
   std::vector<const char*> code;
 
   Patient() {
-    static const char* const diagnoses[] = {"E11.9", "I10", "I50.22", "N18.3", "J44.9", "I48.91", "E78.5", "K21.9", "F32.9", "E03.9", "M17.11", "D64.9"};
+    static const char* const diagnoses[] = {"E11.9", "I10",   "I50.22", "N18.3", "J44.9",  "I48.91",
+                                            "E78.5", "K21.9", "F32.9",  "E03.9", "M17.11", "D64.9"};
     static const char* const procedures[] = {"0BH17EZ", "5A1935Z"};
     static const char* const medications[] = {"A10B", "C09A", "C07A", "C03C", "B01A"};
     const auto add = [&](std::int32_t v, std::int32_t f, std::int32_t s, const char* text) {
@@ -36,7 +38,8 @@ struct Patient {
       texts.emplace_back(text);
     };
     for (std::int32_t v = 0; v < 3; ++v) {
-      for (int i = 0; i < (v == 2 ? 12 : 8); ++i) add(v, THERIAC_DIAGNOSIS, THERIAC_ICD10CM, diagnoses[i]);
+      for (int i = 0; i < (v == 2 ? 12 : 8); ++i)
+        add(v, THERIAC_DIAGNOSIS, THERIAC_ICD10CM, diagnoses[i]);
       for (const char* text : procedures) add(v, THERIAC_PROCEDURE, THERIAC_ICD10PCS, text);
       if (v < 2) {
         for (const char* text : medications) add(v, THERIAC_MEDICATION, THERIAC_ATC, text);
@@ -75,7 +78,8 @@ struct Setup {
     float probability[20];
     std::uint64_t count = 0;
     const Patient& p = patient;
-    check(theriac_session_recommend_codes(session, p.code.size(), p.visit.data(), p.field.data(), p.system.data(), p.code.data(), 20, class_code,
+    check(theriac_session_recommend_codes(session, p.code.size(), p.visit.data(), p.field.data(),
+                                          p.system.data(), p.code.data(), 20, class_code,
                                           probability, &count, nullptr, nullptr),
           nullptr);
     return probability[0];
@@ -85,7 +89,8 @@ struct Setup {
     const char* class_code[20];
     float probability[20];
     const Patient& p = patient;
-    const theriac::CodeHistory history{p.code.size(), p.visit.data(), p.field.data(), p.system.data(), p.code.data()};
+    const theriac::CodeHistory history{p.code.size(), p.visit.data(), p.field.data(),
+                                       p.system.data(), p.code.data()};
     theriac::RankedClasses ranked;
     ranked.capacity = 20;
     ranked.class_code = class_code;
@@ -113,8 +118,11 @@ void print_distribution(Setup& setup) {
     std::sort(values.begin(), values.end());
     return values[static_cast<std::size_t>(q * static_cast<double>(values.size() - 1))];
   };
-  std::printf("one patient, %zu codes, 3 visits, %d calls: C ABI median %.2f us, p99 %.2f us; direct median %.2f us, p99 %.2f us; ABI/direct %.4f\n",
-              setup.patient.code.size(), kCalls, at(abi, 0.5), at(abi, 0.99), at(direct, 0.5), at(direct, 0.99), at(abi, 0.5) / at(direct, 0.5));
+  std::printf(
+      "one patient, %zu codes, 3 visits, %d calls: C ABI median %.2f us, p99 %.2f us; direct "
+      "median %.2f us, p99 %.2f us; ABI/direct %.4f\n",
+      setup.patient.code.size(), kCalls, at(abi, 0.5), at(abi, 0.99), at(direct, 0.5),
+      at(direct, 0.99), at(abi, 0.5) / at(direct, 0.5));
 }
 
 int run(int argc, char** argv) {
@@ -135,7 +143,9 @@ int run(int argc, char** argv) {
         R"({"patient":{"visits":[{"diagnoses":[{"system":"icd10cm","code":"E11.9"},{"system":"icd10cm","code":"I10"}]},{"diagnoses":[{"system":"icd10cm","code":"I50.22"}]}]}})";
     for (auto _ : state) {
       theriac_bytes* answer = nullptr;
-      check(theriac_session_recommend(setup.session, request.data(), request.size(), &answer, nullptr), nullptr);
+      check(theriac_session_recommend(setup.session, request.data(), request.size(), &answer,
+                                      nullptr),
+            nullptr);
       theriac_bytes_release(answer);
     }
   });

@@ -28,11 +28,14 @@ struct CodesRequest {
 
 codes::Hierarchy hierarchy_of(const CodesRequest& request, codes::System system) {
   if (request.list.empty()) return codes::Hierarchy::structural(system);
-  return request.format == "cms-order" ? codes::Hierarchy::from_order_file(system, request.list) : codes::Hierarchy::from_csv(system, request.list);
+  return request.format == "cms-order" ? codes::Hierarchy::from_order_file(system, request.list)
+                                       : codes::Hierarchy::from_csv(system, request.list);
 }
 
 Json describe(const codes::Hierarchy& tree) {
-  Json json{{"system", codes::system_name(tree.system())}, {"structural", tree.is_structural()}, {"nodes", tree.size()}};
+  Json json{{"system", codes::system_name(tree.system())},
+            {"structural", tree.is_structural()},
+            {"nodes", tree.size()}};
   std::map<int, std::int64_t> levels;
   for (std::size_t i = 0; i < tree.size(); ++i) ++levels[tree.depth(tree.node(i))];
   for (const auto& [level, count] : levels) json["levels"][std::to_string(level)] = count;
@@ -57,13 +60,19 @@ Json ancestors(const codes::Hierarchy& tree, const std::vector<std::string>& wan
 }
 
 void write_list(const codes::Hierarchy& tree, const std::string& path) {
-  if (path.empty()) throw Error(Code::kInvalidArgument, "option 'path' is missing; it names the file to write").at("option", "path");
-  if (tree.is_structural()) throw Error(Code::kInvalidArgument, "option 'list' is missing; it names the official list to import").at("option", "list");
+  if (path.empty())
+    throw Error(Code::kInvalidArgument, "option 'path' is missing; it names the file to write")
+        .at("option", "path");
+  if (tree.is_structural())
+    throw Error(Code::kInvalidArgument,
+                "option 'list' is missing; it names the official list to import")
+        .at("option", "list");
   std::string text = "code,parent,level,name\n";
   for (std::size_t i = 0; i < tree.size(); ++i) {
     const std::int32_t parent = tree.parent_index(i);
-    text += csv_field(tree.node(i)) + "," + (parent < 0 ? std::string() : csv_field(tree.node(static_cast<std::size_t>(parent)))) + "," +
-            std::to_string(tree.depth(tree.node(i))) + "," + csv_field(tree.title(i)) + "\n";
+    text += csv_field(tree.node(i)) + "," +
+            (parent < 0 ? std::string() : csv_field(tree.node(static_cast<std::size_t>(parent)))) +
+            "," + std::to_string(tree.depth(tree.node(i))) + "," + csv_field(tree.title(i)) + "\n";
   }
   replace_file(path, text);
 }
@@ -74,16 +83,20 @@ void write_list(const codes::Hierarchy& tree, const std::string& path) {
 using namespace theriac;        // NOLINT(google-build-using-namespace): this file is the C boundary
 using namespace theriac::capi;  // NOLINT(google-build-using-namespace)
 
-theriac_status theriac_codes_query(const theriac_context* context, const char* request_json, size_t request_length, theriac_bytes** out,
+theriac_status theriac_codes_query(const theriac_context* context, const char* request_json,
+                                   size_t request_length, theriac_bytes** out,
                                    theriac_error** error) noexcept {
   if (out != nullptr) *out = nullptr;
   return guard("theriac_codes_query", error, [&] {
     need(context, "context");
     theriac_bytes*& target = need_out(out, "out");
-    const CodesRequest request = CodesRequest::table().parse(options(request_json, request_length, "request_json"));
+    const CodesRequest request =
+        CodesRequest::table().parse(options(request_json, request_length, "request_json"));
     const auto system = codes::system_from_name(request.system);
     if (!system) {
-      throw Error(Code::kInvalidArgument, "option 'system' is '" + request.system + "'; expected icd9cm, icd9proc, icd10cm, icd10pcs or atc")
+      throw Error(Code::kInvalidArgument,
+                  "option 'system' is '" + request.system +
+                      "'; expected icd9cm, icd9proc, icd10cm, icd10pcs or atc")
           .at("option", "system")
           .at("got", request.system);
     }

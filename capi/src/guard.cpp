@@ -17,8 +17,8 @@ void register_fork_hook() {
 
 // Made before it is needed and never destroyed, so that reporting "out of memory" can not fail.
 theriac_error* out_of_memory() noexcept {
-  static auto* const error = new theriac_error(
-      Failure{Code::kOutOfMemory, "out of memory", {}, {}}, "", false);
+  static auto* const error =
+      new theriac_error(Failure{Code::kOutOfMemory, "out of memory", {}, {}}, "", false);
   return error;
 }
 theriac_error* const kReady = out_of_memory();
@@ -48,7 +48,8 @@ bool in_forked_child() noexcept {
 
 void refuse_forked_child() {
   throw Error(Code::kForked,
-              "Theriac was used before fork(); threads and devices do not survive it. Start the child as a new process "
+              "Theriac was used before fork(); threads and devices do not survive it. Start the "
+              "child as a new process "
               "(spawn, forkserver) instead");
 }
 
@@ -83,11 +84,14 @@ theriac_status translate(const char* function, theriac_error** error) noexcept {
 }
 
 void refuse_null(const char* argument) {
-  throw Error(Code::kInvalidArgument, std::string(argument) + " must not be NULL").at("argument", argument);
+  throw Error(Code::kInvalidArgument, std::string(argument) + " must not be NULL")
+      .at("argument", argument);
 }
 
 void refuse_tag(const char* argument) {
-  throw Error(Code::kInvalidArgument, std::string(argument) + " is not a live handle of the expected kind (released, or of another type)")
+  throw Error(Code::kInvalidArgument,
+              std::string(argument) +
+                  " is not a live handle of the expected kind (released, or of another type)")
       .at("argument", argument);
 }
 
@@ -101,14 +105,18 @@ Json options(const char* data, std::size_t length, const char* argument) {
   if (document.find_first_not_of(" \t\r\n") == std::string_view::npos) return Json::object();
   Json value = parse_json(document, argument);
   if (!value.is_object()) {
-    throw Error(Code::kInvalidArgument, std::string(argument) + " must be a JSON object, not " + value.type_name()).at("argument", argument);
+    throw Error(Code::kInvalidArgument,
+                std::string(argument) + " must be a JSON object, not " + value.type_name())
+        .at("argument", argument);
   }
   return value;
 }
 
 namespace {
 
-bool covers(const theriac_callbacks& callbacks, std::size_t end) { return callbacks.struct_size >= end; }
+bool covers(const theriac_callbacks& callbacks, std::size_t end) {
+  return callbacks.struct_size >= end;
+}
 
 }  // namespace
 
@@ -116,15 +124,19 @@ Job make_job(const theriac_callbacks* callbacks) {
   if (callbacks == nullptr) return {};
   ProgressListener listener;
   std::shared_ptr<const CancelToken> cancel;
-  if (covers(*callbacks, offsetof(theriac_callbacks, user) + sizeof(void*)) && callbacks->progress != nullptr) {
-    listener = [function = callbacks->progress, user = callbacks->user](std::string_view phase, std::uint64_t done, std::uint64_t total,
-                                                                      std::string_view metrics) {
-      const std::int32_t answer = function(std::string(phase).c_str(), done, total, std::string(metrics).c_str(), user);
+  if (covers(*callbacks, offsetof(theriac_callbacks, user) + sizeof(void*)) &&
+      callbacks->progress != nullptr) {
+    listener = [function = callbacks->progress, user = callbacks->user](
+                   std::string_view phase, std::uint64_t done, std::uint64_t total,
+                   std::string_view metrics) {
+      const std::int32_t answer =
+          function(std::string(phase).c_str(), done, total, std::string(metrics).c_str(), user);
       if (answer == 0) return Verdict::kContinue;
       return answer == -7 ? Verdict::kCallbackFailed : Verdict::kCancel;
     };
   }
-  if (covers(*callbacks, offsetof(theriac_callbacks, cancel) + sizeof(void*)) && callbacks->cancel != nullptr) {
+  if (covers(*callbacks, offsetof(theriac_callbacks, cancel) + sizeof(void*)) &&
+      callbacks->cancel != nullptr) {
     cancel = need(callbacks->cancel, "callbacks.cancel").token;
   }
   return Job(std::move(listener), std::move(cancel));
@@ -132,7 +144,8 @@ Job make_job(const theriac_callbacks* callbacks) {
 
 }  // namespace theriac::capi
 
-theriac_error::theriac_error(theriac::Failure why, const char* where, bool counted_in) : counted(counted_in), failure(std::move(why)) {
+theriac_error::theriac_error(theriac::Failure why, const char* where, bool counted_in)
+    : counted(counted_in), failure(std::move(why)) {
   theriac::Json json;
   json["code"] = static_cast<std::int32_t>(failure.code);
   json["name"] = theriac::code_name(failure.code);
@@ -154,14 +167,22 @@ using theriac::capi::need;
 theriac_status theriac_error_code(const theriac_error* error) noexcept {
   return error == nullptr ? THERIAC_OK : static_cast<theriac_status>(error->failure.code);
 }
-const char* theriac_error_message(const theriac_error* error) noexcept { return error == nullptr ? "" : error->failure.message.c_str(); }
-const char* theriac_error_details(const theriac_error* error) noexcept { return error == nullptr ? "{}" : error->details.c_str(); }
+const char* theriac_error_message(const theriac_error* error) noexcept {
+  return error == nullptr ? "" : error->failure.message.c_str();
+}
+const char* theriac_error_details(const theriac_error* error) noexcept {
+  return error == nullptr ? "{}" : error->details.c_str();
+}
 void theriac_error_release(theriac_error* error) noexcept {
   if (error != nullptr && error->counted) delete error;
 }
 
-const char* theriac_bytes_data(const theriac_bytes* bytes) noexcept { return bytes == nullptr ? "" : bytes->text.c_str(); }
-size_t theriac_bytes_size(const theriac_bytes* bytes) noexcept { return bytes == nullptr ? 0 : bytes->text.size(); }
+const char* theriac_bytes_data(const theriac_bytes* bytes) noexcept {
+  return bytes == nullptr ? "" : bytes->text.c_str();
+}
+size_t theriac_bytes_size(const theriac_bytes* bytes) noexcept {
+  return bytes == nullptr ? 0 : bytes->text.size();
+}
 void theriac_bytes_release(theriac_bytes* bytes) noexcept { theriac::capi::release(bytes); }
 
 theriac_status theriac_cancel_create(theriac_cancel** out, theriac_error** error) noexcept {

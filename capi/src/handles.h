@@ -18,11 +18,12 @@
 
 namespace theriac::capi {
 
-// Counters of the process, shared with the engine. Never destroyed: handles may be released at exit.
+// Counters of the process, shared with the engine. Never destroyed: handles may be released at
+// exit.
 const std::shared_ptr<LiveObjects>& live_objects();
 
-// First word of every handle, checked on entry: a handle of another kind, or one that was released, is an
-// argument error instead of a crash where that can be told.
+// First word of every handle, checked on entry: a handle of another kind, or one that was released,
+// is an argument error instead of a crash where that can be told.
 enum class Tag : std::uint32_t {
   kContext = 0x7468637eU,
   kDataset = 0x7468647eU,
@@ -57,13 +58,15 @@ class Gate {
     std::int32_t users = users_.load(std::memory_order_relaxed);
     do {
       if (users < 0) return false;
-    } while (!users_.compare_exchange_weak(users, users + 1, std::memory_order_acquire, std::memory_order_relaxed));
+    } while (!users_.compare_exchange_weak(users, users + 1, std::memory_order_acquire,
+                                           std::memory_order_relaxed));
     return true;
   }
   void leave_shared() noexcept { users_.fetch_sub(1, std::memory_order_release); }
   bool enter_exclusive() noexcept {
     std::int32_t idle = 0;
-    return users_.compare_exchange_strong(idle, -1, std::memory_order_acquire, std::memory_order_relaxed);
+    return users_.compare_exchange_strong(idle, -1, std::memory_order_acquire,
+                                          std::memory_order_relaxed);
   }
   void leave_exclusive() noexcept { users_.store(0, std::memory_order_release); }
 
@@ -75,7 +78,8 @@ class Exclusive {
  public:
   Exclusive(Gate& gate, const char* handle) : gate_(gate) {
     if (!gate_.enter_exclusive()) {
-      throw Error(Code::kBusy, std::string("this ") + handle + " is in use by another call; one call at a time");
+      throw Error(Code::kBusy,
+                  std::string("this ") + handle + " is in use by another call; one call at a time");
     }
   }
   ~Exclusive() { gate_.leave_exclusive(); }
@@ -121,13 +125,15 @@ struct theriac_cancel : theriac::capi::Handle<theriac::capi::Tag::kCancel, theri
   std::shared_ptr<theriac::CancelToken> token = std::make_shared<theriac::CancelToken>();
 };
 
-struct theriac_context : theriac::capi::Handle<theriac::capi::Tag::kContext, theriac::Kind::kContext> {
+struct theriac_context
+    : theriac::capi::Handle<theriac::capi::Tag::kContext, theriac::Kind::kContext> {
   theriac::ContextSettings settings;
   theriac::EngineLocation location;
   theriac::Json options;
 };
 
-struct theriac_dataset : theriac::capi::Handle<theriac::capi::Tag::kDataset, theriac::Kind::kDataset> {
+struct theriac_dataset
+    : theriac::capi::Handle<theriac::capi::Tag::kDataset, theriac::Kind::kDataset> {
   explicit theriac_dataset(theriac::data::Cohort cohort) {
     dataset.cohort = std::make_shared<const theriac::data::Cohort>(std::move(cohort));
   }
@@ -142,10 +148,12 @@ struct SharedModel {
 }  // namespace theriac::capi
 
 struct theriac_model : theriac::capi::Handle<theriac::capi::Tag::kModel, theriac::Kind::kModel> {
-  std::shared_ptr<theriac::capi::SharedModel> shared = std::make_shared<theriac::capi::SharedModel>();
+  std::shared_ptr<theriac::capi::SharedModel> shared =
+      std::make_shared<theriac::capi::SharedModel>();
 };
 
-struct theriac_session : theriac::capi::Handle<theriac::capi::Tag::kSession, theriac::Kind::kSession> {
+struct theriac_session
+    : theriac::capi::Handle<theriac::capi::Tag::kSession, theriac::Kind::kSession> {
   std::shared_ptr<theriac::capi::SharedModel> shared;  // keeps the model alive
   std::unique_ptr<theriac::Session> session;           // destroyed before it
   theriac::capi::Gate gate;

@@ -1,13 +1,15 @@
 // Models: create, fit, load, save, evaluate, describe.
-#include "theriac/interchange.h"
 #include "capi/src/handles.h"
+#include "theriac/interchange.h"
 
 namespace theriac::capi {
 namespace {
 
 std::string path_argument(const char* path, std::size_t length) {
   const std::string_view value = text(path, length, "path");
-  if (value.empty()) throw Error(Code::kInvalidArgument, "path is empty; it names the model's folder").at("argument", "path");
+  if (value.empty())
+    throw Error(Code::kInvalidArgument, "path is empty; it names the model's folder")
+        .at("argument", "path");
   return std::string(value);
 }
 
@@ -23,10 +25,13 @@ DLManagedTensorVersioned* export_tensor(TensorView view) {
   DLManagedTensorVersioned& managed = exported->managed;
   managed.version = {1, 3};
   managed.flags = DLPACK_FLAG_BITMASK_READ_ONLY;
-  managed.deleter = [](DLManagedTensorVersioned* self) { delete static_cast<ExportedTensor*>(self->manager_ctx); };
+  managed.deleter = [](DLManagedTensorVersioned* self) {
+    delete static_cast<ExportedTensor*>(self->manager_ctx);
+  };
   DLTensor& tensor = managed.dl_tensor;
   TensorView& shown = exported->view;
-  tensor.data = const_cast<void*>(shown.data);  // NOLINT: DLPack has no const; the flag says read-only
+  tensor.data =
+      const_cast<void*>(shown.data);  // NOLINT: DLPack has no const; the flag says read-only
   tensor.device = {static_cast<DLDeviceType>(shown.device_type), shown.device_id};
   tensor.ndim = static_cast<std::int32_t>(shown.shape.size());
   tensor.dtype = {shown.type_code, shown.bits, 1};
@@ -42,8 +47,10 @@ DLManagedTensorVersioned* export_tensor(TensorView view) {
 using namespace theriac;        // NOLINT(google-build-using-namespace): this file is the C boundary
 using namespace theriac::capi;  // NOLINT(google-build-using-namespace)
 
-theriac_status theriac_model_create(const theriac_context* context, const char* method, size_t method_length, const char* options_json,
-                                    size_t options_length, theriac_model** out, theriac_error** error) noexcept {
+theriac_status theriac_model_create(const theriac_context* context, const char* method,
+                                    size_t method_length, const char* options_json,
+                                    size_t options_length, theriac_model** out,
+                                    theriac_error** error) noexcept {
   if (out != nullptr) *out = nullptr;
   return guard("theriac_model_create", error, [&] {
     const theriac_context& home = need(context, "context");
@@ -56,8 +63,10 @@ theriac_status theriac_model_create(const theriac_context* context, const char* 
   });
 }
 
-theriac_status theriac_model_fit(theriac_model* model, const theriac_dataset* train, const theriac_dataset* valid, const char* options_json,
-                                 size_t options_length, const theriac_callbacks* callbacks, theriac_error** error) noexcept {
+theriac_status theriac_model_fit(theriac_model* model, const theriac_dataset* train,
+                                 const theriac_dataset* valid, const char* options_json,
+                                 size_t options_length, const theriac_callbacks* callbacks,
+                                 theriac_error** error) noexcept {
   return guard("theriac_model_fit", error, [&] {
     theriac_model& self = need(model, "model");
     const Dataset* train_set = train == nullptr ? nullptr : &need(train, "train").dataset;
@@ -69,8 +78,10 @@ theriac_status theriac_model_fit(theriac_model* model, const theriac_dataset* tr
   });
 }
 
-theriac_status theriac_model_load(const theriac_context* context, const char* path, size_t path_length, const char* options_json,
-                                  size_t options_length, theriac_model** out, theriac_error** error) noexcept {
+theriac_status theriac_model_load(const theriac_context* context, const char* path,
+                                  size_t path_length, const char* options_json,
+                                  size_t options_length, theriac_model** out,
+                                  theriac_error** error) noexcept {
   if (out != nullptr) *out = nullptr;
   return guard("theriac_model_load", error, [&] {
     const theriac_context& home = need(context, "context");
@@ -83,8 +94,8 @@ theriac_status theriac_model_load(const theriac_context* context, const char* pa
   });
 }
 
-theriac_status theriac_model_save(const theriac_model* model, const char* path, size_t path_length, int32_t overwrite,
-                                  theriac_error** error) noexcept {
+theriac_status theriac_model_save(const theriac_model* model, const char* path, size_t path_length,
+                                  int32_t overwrite, theriac_error** error) noexcept {
   return guard("theriac_model_save", error, [&] {
     const theriac_model& self = need(model, "model");
     const std::string directory = path_argument(path, path_length);
@@ -93,8 +104,9 @@ theriac_status theriac_model_save(const theriac_model* model, const char* path, 
   });
 }
 
-theriac_status theriac_model_evaluate(const theriac_model* model, const theriac_dataset* dataset, const char* options_json,
-                                      size_t options_length, const theriac_callbacks* callbacks, theriac_result** out,
+theriac_status theriac_model_evaluate(const theriac_model* model, const theriac_dataset* dataset,
+                                      const char* options_json, size_t options_length,
+                                      const theriac_callbacks* callbacks, theriac_result** out,
                                       theriac_error** error) noexcept {
   if (out != nullptr) *out = nullptr;
   return guard("theriac_model_evaluate", error, [&] {
@@ -110,7 +122,8 @@ theriac_status theriac_model_evaluate(const theriac_model* model, const theriac_
   });
 }
 
-theriac_status theriac_model_info(const theriac_model* model, theriac_bytes** out, theriac_error** error) noexcept {
+theriac_status theriac_model_info(const theriac_model* model, theriac_bytes** out,
+                                  theriac_error** error) noexcept {
   if (out != nullptr) *out = nullptr;
   return guard("theriac_model_info", error, [&] {
     const theriac_model& self = need(model, "model");
@@ -122,7 +135,8 @@ theriac_status theriac_model_info(const theriac_model* model, theriac_bytes** ou
   });
 }
 
-theriac_status theriac_model_tensor(const theriac_model* model, const char* name, size_t name_length, struct DLManagedTensorVersioned** out,
+theriac_status theriac_model_tensor(const theriac_model* model, const char* name,
+                                    size_t name_length, struct DLManagedTensorVersioned** out,
                                     theriac_error** error) noexcept {
   if (out != nullptr) *out = nullptr;
   return guard("theriac_model_tensor", error, [&] {

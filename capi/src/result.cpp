@@ -8,7 +8,11 @@ namespace theriac::capi {
 namespace {
 
 using data::ColumnType;
-constexpr data::TableColumn kMetricColumns[] = {{"metric", ColumnType::kText}, {"value", ColumnType::kReal}, {"std", ColumnType::kReal}, {"low", ColumnType::kReal}, {"high", ColumnType::kReal}};
+constexpr data::TableColumn kMetricColumns[] = {{"metric", ColumnType::kText},
+                                                {"value", ColumnType::kReal},
+                                                {"std", ColumnType::kReal},
+                                                {"low", ColumnType::kReal},
+                                                {"high", ColumnType::kReal}};
 
 // One row a metric; std, low and high are null without bootstrap rounds.
 class MetricRows final : public data::BatchSource {
@@ -21,9 +25,12 @@ class MetricRows final : public data::BatchSource {
     done_ = true;
     const Json bootstrap = report_.value("bootstrap", Json::object());
     for (const auto& [name, value] : report_.at("metrics").items()) {
-      const Json spread = bootstrap.is_object() ? bootstrap.value(name, Json::object()) : Json::object();
+      const Json spread =
+          bootstrap.is_object() ? bootstrap.value(name, Json::object()) : Json::object();
       const auto real = [](const Json& object, const char* key) {
-        return object.is_object() && object.contains(key) && object.at(key).is_number() ? object.at(key).get<double>() : std::nan("");
+        return object.is_object() && object.contains(key) && object.at(key).is_number()
+                   ? object.at(key).get<double>()
+                   : std::nan("");
       };
       batch.columns[0].append({name, 0, 0});
       batch.columns[1].append({{}, 0, value.is_number() ? value.get<double>() : std::nan("")});
@@ -46,9 +53,12 @@ class MetricRows final : public data::BatchSource {
 using namespace theriac;        // NOLINT(google-build-using-namespace): this file is the C boundary
 using namespace theriac::capi;  // NOLINT(google-build-using-namespace)
 
-const char* theriac_result_json(const theriac_result* result) noexcept { return result == nullptr ? "" : result->json.c_str(); }
+const char* theriac_result_json(const theriac_result* result) noexcept {
+  return result == nullptr ? "" : result->json.c_str();
+}
 
-theriac_status theriac_result_table(const theriac_result* result, struct ArrowArrayStream* stream, theriac_error** error) noexcept {
+theriac_status theriac_result_table(const theriac_result* result, struct ArrowArrayStream* stream,
+                                    theriac_error** error) noexcept {
   return guard("theriac_result_table", error, [&] {
     ArrowArrayStream& target = need_out(stream, "stream");
     target = ArrowArrayStream{};

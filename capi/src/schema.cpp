@@ -20,22 +20,32 @@ Json engine_methods() {
   return Json::parse(text);
 }
 
-// Documents of the engine that are not a method's options ("model.evaluate", "session", "request") come in
-// the list as entries of family "document".
+// Documents of the engine that are not a method's options ("model.evaluate", "session", "request")
+// come in the list as entries of family "document".
 Json from_engine(const std::string& name) {
   std::vector<std::string> names;
   for (const Json& entry : engine_methods()) {
-    const std::string known = (entry.value("family", "") == "document" ? "" : std::string(kMethodPrefix)) + entry.at("name").get<std::string>();
+    const std::string known =
+        (entry.value("family", "") == "document" ? "" : std::string(kMethodPrefix)) +
+        entry.at("name").get<std::string>();
     if (known == name) return entry.at("schema");
     names.push_back(known);
   }
-  for (const char* front : {"context", "dataset.open", "dataset.generate", "dataset.split", "dataset.export", "model.fit"}) names.emplace_back(front);
+  for (const char* front : {"context", "dataset.open", "dataset.generate", "dataset.split",
+                            "dataset.export", "model.fit"})
+    names.emplace_back(front);
   const std::string near = nearest_name(name, names);
-  throw Error(Code::kNotFound, "no schema '" + name + "'" + (near.empty() ? std::string() : "; did you mean '" + near + "'?")).at("got", name);
+  throw Error(Code::kNotFound,
+              "no schema '" + name + "'" +
+                  (near.empty() ? std::string() : "; did you mean '" + near + "'?"))
+      .at("got", name);
 }
 
 Json list_kinds() {
-  Json json{{"kinds", {"context", "dataset.open", "dataset.generate", "dataset.split", "dataset.export", "model.fit"}}, {"methods", Json::array()}};
+  Json json{{"kinds",
+             {"context", "dataset.open", "dataset.generate", "dataset.split", "dataset.export",
+              "model.fit"}},
+            {"methods", Json::array()}};
   try {
     for (const Json& entry : engine_methods()) {
       if (entry.value("family", "") == "document") {
@@ -66,11 +76,14 @@ Json find_schema(const std::string& kind) {
 }  // namespace
 }  // namespace theriac::capi
 
-theriac_status theriac_schema(const char* kind, size_t kind_length, theriac_bytes** out, theriac_error** error) noexcept {
-  using namespace theriac::capi;  // NOLINT(google-build-using-namespace): this file is the C boundary
+theriac_status theriac_schema(const char* kind, size_t kind_length, theriac_bytes** out,
+                              theriac_error** error) noexcept {
+  using namespace theriac::
+      capi;  // NOLINT(google-build-using-namespace): this file is the C boundary
   if (out != nullptr) *out = nullptr;
   return guard("theriac_schema", error, [&] {
     theriac_bytes*& target = need_out(out, "out");
-    target = make_bytes(theriac::dump_json(find_schema(std::string(text(kind, kind_length, "kind")))));
+    target =
+        make_bytes(theriac::dump_json(find_schema(std::string(text(kind, kind_length, "kind")))));
   });
 }

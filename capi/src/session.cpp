@@ -14,9 +14,9 @@ namespace {
 struct BatchOptions {
   std::int64_t k = 0;
   static const OptionTable<BatchOptions>& table() {
-    static const auto* const t =
-        new OptionTable<BatchOptions>(OptionTable<BatchOptions>("batch", "Scoring a table of visits")
-                                          .integer("k", &BatchOptions::k, {0, 100000}, "classes listed a visit; 0 lists all"));
+    static const auto* const t = new OptionTable<BatchOptions>(
+        OptionTable<BatchOptions>("batch", "Scoring a table of visits")
+            .integer("k", &BatchOptions::k, {0, 100000}, "classes listed a visit; 0 lists all"));
     return *t;
   }
 };
@@ -30,31 +30,43 @@ data::CohortPolicy keep_everything() {
 }
 
 using data::ColumnType;
-constexpr data::TableColumn kAnswerColumns[] = {
-    {"patient", ColumnType::kText}, {"visit", ColumnType::kText}, {"class", ColumnType::kText}, {"probability", ColumnType::kFloat}, {"recommended", ColumnType::kFlag}};
+constexpr data::TableColumn kAnswerColumns[] = {{"patient", ColumnType::kText},
+                                                {"visit", ColumnType::kText},
+                                                {"class", ColumnType::kText},
+                                                {"probability", ColumnType::kFloat},
+                                                {"recommended", ColumnType::kFlag}};
 
 // One row a visit and class, most probable first.
 class AnswerRows final : public data::BatchSource {
  public:
-  AnswerRows(std::shared_ptr<const data::Cohort> cohort, std::vector<std::string> classes, std::vector<float> probabilities, double threshold, std::size_t k)
-      : cohort_(std::move(cohort)), classes_(std::move(classes)), probabilities_(std::move(probabilities)), threshold_(threshold), order_(classes_.size()) {
+  AnswerRows(std::shared_ptr<const data::Cohort> cohort, std::vector<std::string> classes,
+             std::vector<float> probabilities, double threshold, std::size_t k)
+      : cohort_(std::move(cohort)),
+        classes_(std::move(classes)),
+        probabilities_(std::move(probabilities)),
+        threshold_(threshold),
+        order_(classes_.size()) {
     listed_ = k == 0 ? classes_.size() : std::min(k, classes_.size());
   }
   std::span<const data::TableColumn> columns() const override { return kAnswerColumns; }
   data::ArrowBatch next() override {
     data::ArrowBatch batch = data::make_batch_of(columns());
-    while (visit_ < cohort_->visits() && batch.rows < data::kBatchRows && batch.columns[0].bytes.size() < data::kBatchTextBytes) append_visit(batch);
+    while (visit_ < cohort_->visits() && batch.rows < data::kBatchRows &&
+           batch.columns[0].bytes.size() < data::kBatchTextBytes)
+      append_visit(batch);
     return batch;
   }
 
  private:
   void append_visit(data::ArrowBatch& batch) {
     while (cohort_->last_visit(patient_) <= visit_) ++patient_;
-    const std::string_view patient = cohort_->patient_id(patient_), visit = cohort_->visit(visit_).id;
+    const std::string_view patient = cohort_->patient_id(patient_),
+                           visit = cohort_->visit(visit_).id;
     const float* row = probabilities_.data() + static_cast<std::size_t>(visit_) * classes_.size();
     std::iota(order_.begin(), order_.end(), std::size_t{0});
-    std::partial_sort(order_.begin(), order_.begin() + static_cast<std::ptrdiff_t>(listed_), order_.end(),
-                      [row](std::size_t a, std::size_t b) { return row[a] != row[b] ? row[a] > row[b] : a < b; });
+    std::partial_sort(
+        order_.begin(), order_.begin() + static_cast<std::ptrdiff_t>(listed_), order_.end(),
+        [row](std::size_t a, std::size_t b) { return row[a] != row[b] ? row[a] > row[b] : a < b; });
     for (std::size_t i = 0; i < listed_; ++i) {
       const double probability = static_cast<double>(row[order_[i]]);
       batch.columns[0].append({patient, 0, 0});
@@ -82,7 +94,8 @@ class AnswerRows final : public data::BatchSource {
 using namespace theriac;        // NOLINT(google-build-using-namespace): this file is the C boundary
 using namespace theriac::capi;  // NOLINT(google-build-using-namespace)
 
-theriac_status theriac_session_create(const theriac_model* model, const char* options_json, size_t options_length, theriac_session** out,
+theriac_status theriac_session_create(const theriac_model* model, const char* options_json,
+                                      size_t options_length, theriac_session** out,
                                       theriac_error** error) noexcept {
   if (out != nullptr) *out = nullptr;
   return guard("theriac_session_create", error, [&] {
@@ -97,7 +110,8 @@ theriac_status theriac_session_create(const theriac_model* model, const char* op
   });
 }
 
-theriac_status theriac_session_recommend(theriac_session* session, const char* request_json, size_t request_length, theriac_bytes** out,
+theriac_status theriac_session_recommend(theriac_session* session, const char* request_json,
+                                         size_t request_length, theriac_bytes** out,
                                          theriac_error** error) noexcept {
   if (out != nullptr) *out = nullptr;
   return guard("theriac_session_recommend", error, [&] {
@@ -111,7 +125,8 @@ theriac_status theriac_session_recommend(theriac_session* session, const char* r
   });
 }
 
-theriac_status theriac_session_explain(theriac_session* session, const char* request_json, size_t request_length, theriac_bytes** out,
+theriac_status theriac_session_explain(theriac_session* session, const char* request_json,
+                                       size_t request_length, theriac_bytes** out,
                                        theriac_error** error) noexcept {
   if (out != nullptr) *out = nullptr;
   return guard("theriac_session_explain", error, [&] {
@@ -125,9 +140,12 @@ theriac_status theriac_session_explain(theriac_session* session, const char* req
   });
 }
 
-theriac_status theriac_session_recommend_codes(theriac_session* session, uint64_t entries, const int32_t* visit, const int32_t* field,
-                                               const int32_t* system, const char* const* code, uint64_t capacity, const char** class_code,
-                                               float* probability, uint64_t* count, uint64_t* ignored, theriac_error** error) noexcept {
+theriac_status theriac_session_recommend_codes(theriac_session* session, uint64_t entries,
+                                               const int32_t* visit, const int32_t* field,
+                                               const int32_t* system, const char* const* code,
+                                               uint64_t capacity, const char** class_code,
+                                               float* probability, uint64_t* count,
+                                               uint64_t* ignored, theriac_error** error) noexcept {
   if (count != nullptr) *count = 0;
   if (ignored != nullptr) *ignored = 0;
   return guard("theriac_session_recommend_codes", error, [&] {
@@ -155,27 +173,37 @@ theriac_status theriac_session_recommend_codes(theriac_session* session, uint64_
   });
 }
 
-theriac_status theriac_session_recommend_arrow(theriac_session* session, struct ArrowArrayStream* stream, const char* options_json,
-                                               size_t options_length, const theriac_callbacks* callbacks, struct ArrowArrayStream* out,
+theriac_status theriac_session_recommend_arrow(theriac_session* session,
+                                               struct ArrowArrayStream* stream,
+                                               const char* options_json, size_t options_length,
+                                               const theriac_callbacks* callbacks,
+                                               struct ArrowArrayStream* out,
                                                theriac_error** error) noexcept {
   return guard("theriac_session_recommend_arrow", error, [&] {
-    const StreamGuard owned(need_out(stream, "stream"));  // released also when an argument is refused
+    const StreamGuard owned(
+        need_out(stream, "stream"));  // released also when an argument is refused
     ArrowArrayStream& target = need_out(out, "out");
-    if (stream == out) throw Error(Code::kInvalidArgument, "stream and out must be different structs").at("argument", "out");
+    if (stream == out)
+      throw Error(Code::kInvalidArgument, "stream and out must be different structs")
+          .at("argument", "out");
     target = ArrowArrayStream{};
     theriac_session& self = need(session, "session");
-    const BatchOptions chosen = BatchOptions::table().parse(options(options_json, options_length, "options_json"));
+    const BatchOptions chosen =
+        BatchOptions::table().parse(options(options_json, options_length, "options_json"));
     Job job = make_job(callbacks);
     const Exclusive entered(self.gate, "session");
     std::string text_of_model;
     self.shared->model->info(text_of_model).or_throw();
     const Json facts = Json::parse(text_of_model);
     Dataset dataset;
-    dataset.cohort = std::make_shared<const data::Cohort>(data::import_cohort_stream(stream, keep_everything(), &job));
+    dataset.cohort = std::make_shared<const data::Cohort>(
+        data::import_cohort_stream(stream, keep_everything(), &job));
     std::vector<float> probabilities;
     self.session->recommend_dataset(dataset, job, probabilities).or_throw();
-    data::export_batches(std::make_unique<AnswerRows>(dataset.cohort, facts.at("classes").get<std::vector<std::string>>(), std::move(probabilities),
-                                                      facts.at("threshold").get<double>(), static_cast<std::size_t>(chosen.k)),
+    data::export_batches(std::make_unique<AnswerRows>(
+                             dataset.cohort, facts.at("classes").get<std::vector<std::string>>(),
+                             std::move(probabilities), facts.at("threshold").get<double>(),
+                             static_cast<std::size_t>(chosen.k)),
                          &target);
   });
 }

@@ -6,7 +6,8 @@ namespace theriac::cli {
 namespace {
 
 void declare_list(cxxopts::Options& options) {
-  options.add_options()("list", "official list; without it the structural hierarchy answers", cxxopts::value<std::string>(), "FILE")(
+  options.add_options()("list", "official list; without it the structural hierarchy answers",
+                        cxxopts::value<std::string>(), "FILE")(
       "format", "layout of the list: csv or cms-order", cxxopts::value<std::string>(), "F");
 }
 
@@ -66,11 +67,14 @@ int ancestors(const Call& call) {
 
 const std::vector<Command>& codes_commands() {
   static const auto* const commands = new std::vector<Command>{
-      {"codes ancestors", "SYSTEM CODE... [--list FILE]", "each code's chain to the root", declare_list, ancestors},
+      {"codes ancestors", "SYSTEM CODE... [--list FILE]", "each code's chain to the root",
+       declare_list, ancestors},
       {"codes info", "SYSTEM [--list FILE]", "nodes of a code system by level", declare_list, info},
-      {"codes import", "SYSTEM FILE -o OUT.csv", "checks an official list and writes it in our form",
+      {"codes import", "SYSTEM FILE -o OUT.csv",
+       "checks an official list and writes it in our form",
        [](cxxopts::Options& options) {
-         options.add_options()("o,output", "file to write", cxxopts::value<std::string>(), "OUT")("format", "layout of the list: csv or cms-order", cxxopts::value<std::string>(), "F");
+         options.add_options()("o,output", "file to write", cxxopts::value<std::string>(), "OUT")(
+             "format", "layout of the list: csv or cms-order", cxxopts::value<std::string>(), "F");
        },
        import},
   };

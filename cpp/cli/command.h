@@ -16,7 +16,8 @@ class UsageError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// What every subcommand gets: parsed options, positional words, and what --config and --set make together.
+// What every subcommand gets: parsed options, positional words, and what --config and --set make
+// together.
 struct Call {
   cxxopts::ParseResult options;
   std::vector<std::string> words;  // positional arguments
@@ -34,8 +35,9 @@ struct Command {
   const char* words;     // "data import"
   const char* operands;  // "FORMAT PATH -o DIR"
   const char* summary;
-  void (*declare)(cxxopts::Options& options);  // beside the options that all commands share; may be null
-  int (*run)(const Call& call);                // exit status
+  void (*declare)(
+      cxxopts::Options& options);  // beside the options that all commands share; may be null
+  int (*run)(const Call& call);    // exit status
 };
 
 const std::vector<Command>& data_commands();

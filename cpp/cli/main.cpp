@@ -12,25 +12,31 @@ namespace {
 
 std::vector<Command> all_commands() {
   std::vector<Command> all;
-  for (const auto& group : {data_commands(), codes_commands(), model_commands()}) all.insert(all.end(), group.begin(), group.end());
+  for (const auto& group : {data_commands(), codes_commands(), model_commands()})
+    all.insert(all.end(), group.begin(), group.end());
   return all;
 }
 
 void print_usage() {
-  print_line("theriac " + std::string(theriac_version()) + ": medication recommendation, in your own process and on your own device\n");
+  print_line("theriac " + std::string(theriac_version()) +
+             ": medication recommendation, in your own process and on your own device\n");
   for (const Command& command : all_commands()) {
     std::string line = std::string("  theriac ") + command.words + " " + command.operands;
     if (line.size() < 58) line.resize(58, ' ');
     print_line(line + "  " + command.summary);
   }
   print_line(
-      "\nEverywhere: --set key=value (repeatable), --config FILE.json, --seed N, --threads N, --device cpu|cuda|cuda:N, --json, --quiet.\n"
-      "`theriac COMMAND --help` lists a command's options, `theriac schema KIND` a document's keys.\n"
-      "Exit status: 0 done, 1 the input or the data is at fault, 2 usage, 3 internal, 130 interrupted.");
+      "\nEverywhere: --set key=value (repeatable), --config FILE.json, --seed N, --threads N, "
+      "--device cpu|cuda|cuda:N, --json, --quiet.\n"
+      "`theriac COMMAND --help` lists a command's options, `theriac schema KIND` a document's "
+      "keys.\n"
+      "Exit status: 0 done, 1 the input or the data is at fault, 2 usage, 3 internal, 130 "
+      "interrupted.");
 }
 
 // The command whose words open the argument list, longest first.
-const Command* find_command(const std::vector<Command>& commands, const std::vector<std::string>& arguments, std::size_t& used) {
+const Command* find_command(const std::vector<Command>& commands,
+                            const std::vector<std::string>& arguments, std::size_t& used) {
   for (const std::size_t count : {std::size_t{2}, std::size_t{1}}) {
     if (arguments.size() < count) continue;
     std::string words = arguments[0];
@@ -48,10 +54,14 @@ const Command* find_command(const std::vector<Command>& commands, const std::vec
 cxxopts::Options declare(const Command& command) {
   cxxopts::Options options(std::string("theriac ") + command.words, command.summary);
   options.custom_help(command.operands).positional_help("");
-  options.add_options()("set", "an option of the document, as key=value (repeatable)", cxxopts::value<std::vector<std::string>>(), "KEY=VALUE")(
-      "config", "options from a JSON file; --set wins", cxxopts::value<std::string>(), "FILE")("seed", "seed of everything random", cxxopts::value<std::string>(), "N")(
-      "threads", "thread budget", cxxopts::value<std::string>(), "N")("device", "cpu, cuda or cuda:N", cxxopts::value<std::string>(), "DEVICE")(
-      "json", "one JSON document on stdout and nothing else")("quiet", "no progress")("h,help", "this text");
+  options.add_options()("set", "an option of the document, as key=value (repeatable)",
+                        cxxopts::value<std::vector<std::string>>(), "KEY=VALUE")(
+      "config", "options from a JSON file; --set wins", cxxopts::value<std::string>(), "FILE")(
+      "seed", "seed of everything random", cxxopts::value<std::string>(), "N")(
+      "threads", "thread budget", cxxopts::value<std::string>(), "N")(
+      "device", "cpu, cuda or cuda:N", cxxopts::value<std::string>(), "DEVICE")(
+      "json", "one JSON document on stdout and nothing else")("quiet", "no progress")("h,help",
+                                                                                      "this text");
   options.add_options()("words", "", cxxopts::value<std::vector<std::string>>());
   if (command.declare != nullptr) command.declare(options);
   options.parse_positional({"words"});
@@ -65,7 +75,8 @@ Json gather_settings(const cxxopts::ParseResult& parsed) {
     settings = parse_json(read_file(path, 64U << 20), path);
     if (!settings.is_object()) throw UsageError("--config " + path + ": must hold a JSON object");
   }
-  if (parsed.count("set") != 0) merge_json(settings, json_from_settings(parsed["set"].as<std::vector<std::string>>()));
+  if (parsed.count("set") != 0)
+    merge_json(settings, json_from_settings(parsed["set"].as<std::vector<std::string>>()));
   return settings;
 }
 
@@ -79,7 +90,8 @@ int run(const Command& command, const std::vector<std::string>& arguments) {
     print(options.help());
     return kDone;
   }
-  if (call.options.count("words") != 0) call.words = call.options["words"].as<std::vector<std::string>>();
+  if (call.options.count("words") != 0)
+    call.words = call.options["words"].as<std::vector<std::string>>();
   call.settings = gather_settings(call.options);
   call.json = call.options.count("json") != 0;
   call.quiet = call.json || call.options.count("quiet") != 0;
@@ -102,7 +114,8 @@ int exit_status(theriac_status status) {
 }
 
 int guarded_main(const std::vector<std::string>& arguments) {
-  if (arguments.empty() || arguments[0] == "--help" || arguments[0] == "-h" || arguments[0] == "help") {
+  if (arguments.empty() || arguments[0] == "--help" || arguments[0] == "-h" ||
+      arguments[0] == "help") {
     print_usage();
     return arguments.empty() ? kUsage : kDone;
   }
@@ -116,9 +129,12 @@ int guarded_main(const std::vector<std::string>& arguments) {
   if (command == nullptr) {
     std::vector<std::string> names;
     for (const Command& known : commands) names.emplace_back(known.words);
-    const std::string given = arguments[0] + (arguments.size() > 1 && arguments[1].rfind('-', 0) != 0 ? " " + arguments[1] : "");
+    const std::string given =
+        arguments[0] +
+        (arguments.size() > 1 && arguments[1].rfind('-', 0) != 0 ? " " + arguments[1] : "");
     const std::string near = nearest_name(given, names);
-    throw UsageError("no command '" + given + "'" + (near.empty() ? std::string() : "; did you mean '" + near + "'?"));
+    throw UsageError("no command '" + given + "'" +
+                     (near.empty() ? std::string() : "; did you mean '" + near + "'?"));
   }
   return run(*command, {arguments.begin() + static_cast<std::ptrdiff_t>(used), arguments.end()});
 }
@@ -133,7 +149,8 @@ std::string Call::text(const char* option, const std::string& fallback) const {
   return options.count(option) == 0 ? fallback : options[option].as<std::string>();
 }
 std::string Call::required(const char* option, const char* what) const {
-  if (options.count(option) == 0) throw UsageError(std::string("missing --") + option + " (" + what + ")");
+  if (options.count(option) == 0)
+    throw UsageError(std::string("missing --") + option + " (" + what + ")");
   return options[option].as<std::string>();
 }
 Context Call::context() const {
@@ -142,7 +159,8 @@ Context Call::context() const {
   for (const char* key : {"threads", "seed"}) {
     if (options.count(key) == 0) continue;
     const Json value = Json::parse(text(key), nullptr, false);
-    if (!value.is_number_unsigned()) throw UsageError(std::string("--") + key + " takes a whole number, not '" + text(key) + "'");
+    if (!value.is_number_unsigned())
+      throw UsageError(std::string("--") + key + " takes a whole number, not '" + text(key) + "'");
     document[key] = value;
   }
   return Context(dump_json(document));

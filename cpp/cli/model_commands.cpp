@@ -15,7 +15,8 @@ namespace theriac::cli {
 namespace {
 
 Dataset open_saved(const Context& context, const std::string& path) {
-  return Dataset::open(context, dump_json(Json{{"format", "theriac"}, {"path", path}}), {}, &interrupt_token());
+  return Dataset::open(context, dump_json(Json{{"format", "theriac"}, {"path", path}}), {},
+                       &interrupt_token());
 }
 
 int info(const Call& call) {
@@ -30,7 +31,8 @@ int info(const Call& call) {
 }
 
 int show_schema(const Call& call) {
-  const Json json = Json::parse(schema(call.words.empty() ? std::string_view() : std::string_view(call.words[0])));
+  const Json json = Json::parse(
+      schema(call.words.empty() ? std::string_view() : std::string_view(call.words[0])));
   if (call.json || !call.words.empty()) {
     print_json(json);
     return kDone;
@@ -38,8 +40,10 @@ int show_schema(const Call& call) {
   print_line("documents:");
   for (const Json& kind : json.at("kinds")) print_line("  " + kind.get<std::string>());
   print_line("methods (theriac schema method.NAME):");
-  for (const Json& method : json.at("methods")) print_line("  " + method.at("name").get<std::string>() + ": " + method.value("doc", ""));
-  if (json.contains("methods_unavailable")) print_line("  " + json.at("methods_unavailable").get<std::string>());
+  for (const Json& method : json.at("methods"))
+    print_line("  " + method.at("name").get<std::string>() + ": " + method.value("doc", ""));
+  if (json.contains("methods_unavailable"))
+    print_line("  " + json.at("methods_unavailable").get<std::string>());
   return kDone;
 }
 
@@ -48,7 +52,8 @@ int fit(const Call& call) {
   const std::string method = call.word(0, "METHOD (theriac schema lists them)");
   const std::string target = call.required("output", "folder of the model");
   const bool overwrite = call.options.count("overwrite") != 0;
-  if (std::filesystem::exists(target) && !overwrite) throw UsageError("'" + target + "' exists; --overwrite replaces it");
+  if (std::filesystem::exists(target) && !overwrite)
+    throw UsageError("'" + target + "' exists; --overwrite replaces it");
   const std::string checkpoint = call.text("checkpoint", target + ".checkpoint");
   Model model = Model::create(context, method, dump_json(call.settings));
   std::optional<Dataset> train, valid;
@@ -57,10 +62,12 @@ int fit(const Call& call) {
   const Json options{{"checkpoint", checkpoint}, {"resume", call.options.count("resume") != 0}};
   try {
     ProgressBar bar(call.quiet);
-    model.fit(train ? &*train : nullptr, valid ? &*valid : nullptr, dump_json(options), bar.listener(), &interrupt_token());
+    model.fit(train ? &*train : nullptr, valid ? &*valid : nullptr, dump_json(options),
+              bar.listener(), &interrupt_token());
   } catch (const Exception& e) {
     if (e.status() == THERIAC_CANCELLED && std::filesystem::exists(checkpoint)) {
-      std::cerr << "theriac: stopped; finished epochs are saved in " << checkpoint << ", go on with the same command and --resume\n";
+      std::cerr << "theriac: stopped; finished epochs are saved in " << checkpoint
+                << ", go on with the same command and --resume\n";
       return kInterrupted;
     }
     throw;
@@ -71,7 +78,8 @@ int fit(const Call& call) {
   if (call.json) {
     print_json(facts);
   } else {
-    print_line("written: " + target + " (" + method + ", " + dump_json(facts.value("parameters", Json(0))) + " trained parameters)");
+    print_line("written: " + target + " (" + method + ", " +
+               dump_json(facts.value("parameters", Json(0))) + " trained parameters)");
   }
   return kDone;
 }
@@ -91,11 +99,14 @@ void print_report(const Json& report) {
   std::vector<std::vector<std::string>> rows;
   const Json bootstrap = report.value("bootstrap", Json::object());
   for (const auto& [name, value] : report.at("metrics").items()) {
-    std::vector<std::string> row{name, value.is_number() ? number(value.get<double>()) : dump_json(value), "", ""};
+    std::vector<std::string> row{
+        name, value.is_number() ? number(value.get<double>()) : dump_json(value), "", ""};
     if (bootstrap.is_object() && bootstrap.contains(name) && bootstrap.at(name).is_object()) {
       const Json& entry = bootstrap.at(name);
       if (entry.contains("std")) row[2] = number(entry.at("std").get<double>());
-      if (entry.contains("low")) row[3] = number(entry.at("low").get<double>()) + " to " + number(entry.at("high").get<double>());
+      if (entry.contains("low"))
+        row[3] =
+            number(entry.at("low").get<double>()) + " to " + number(entry.at("high").get<double>());
     }
     rows.push_back(std::move(row));
   }
@@ -107,13 +118,15 @@ void print_report(const Json& report) {
 
 int evaluate(const Call& call) {
   const Context context = call.context();
-  const std::string path = call.word(0, "MODEL folder"), data = call.required("data", "folder of the data set");
+  const std::string path = call.word(0, "MODEL folder"),
+                    data = call.required("data", "folder of the data set");
   const Model model = Model::load(context, path);
   const Dataset dataset = open_saved(context, data);
   Json report;
   {
     ProgressBar bar(call.quiet);
-    report = Json::parse(model.evaluate(dataset, dump_json(call.settings), bar.listener(), &interrupt_token()));
+    report = Json::parse(
+        model.evaluate(dataset, dump_json(call.settings), bar.listener(), &interrupt_token()));
   }
   if (call.options.count("report") != 0) {
     const std::string file = call.text("report");
@@ -131,7 +144,8 @@ int evaluate(const Call& call) {
 std::string read_request(const Call& call) {
   const std::string source = call.text("request", "-");
   if (source != "-") return read_file(source, 64U << 20);
-  if (isatty(STDIN_FILENO) != 0) throw UsageError("missing --request FILE (or a request on standard input)");
+  if (isatty(STDIN_FILENO) != 0)
+    throw UsageError("missing --request FILE (or a request on standard input)");
   return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
 }
 
@@ -153,16 +167,20 @@ void print_inputs(const Json& inputs, const char* kind) {
 void print_answer(const Json& answer) {
   std::vector<std::vector<std::string>> rows;
   for (const Json& row : answer.at("classes")) {
-    rows.push_back({row.at("code").get<std::string>(), number(row.at("probability").get<double>()), row.at("recommended").get<bool>() ? "yes" : "no"});
+    rows.push_back({row.at("code").get<std::string>(), number(row.at("probability").get<double>()),
+                    row.at("recommended").get<bool>() ? "yes" : "no"});
   }
   print_table({"class (ATC level 3)", "probability", "over threshold"}, rows);
   for (const Json& pair : answer.value("interactions", Json::array())) {
-    print_line("interaction listed: " + pair.at("a").get<std::string>() + " with " + pair.at("b").get<std::string>() + " (" + pair.value("source", "") + ")");
+    print_line("interaction listed: " + pair.at("a").get<std::string>() + " with " +
+               pair.at("b").get<std::string>() + " (" + pair.value("source", "") + ")");
   }
   const Json inputs = answer.value("inputs", Json::object());
   for (const char* kind : {"used", "substituted", "ignored"}) print_inputs(inputs, kind);
-  for (const Json& effect : answer.value("explanation", Json::object()).value("top", Json::array())) {
-    print_line("without " + effect.value("system", "") + " " + effect.value("code", "") + ": " + effect.value("class", "") + " " + number(effect.value("change", 0.0)));
+  for (const Json& effect :
+       answer.value("explanation", Json::object()).value("top", Json::array())) {
+    print_line("without " + effect.value("system", "") + " " + effect.value("code", "") + ": " +
+               effect.value("class", "") + " " + number(effect.value("change", 0.0)));
   }
   print_pairs(answer.value("model", Json::object()));
   if (answer.contains("limits")) print_line("limits: " + answer.at("limits").get<std::string>());
@@ -177,7 +195,8 @@ int recommend(const Call& call) {
   const Model model = Model::load(context, path);
   Session session(model);
   const std::string document = dump_json(request);
-  const std::string answer = call.options.count("explain") != 0 ? session.explain(document) : session.recommend(document);
+  const std::string answer =
+      call.options.count("explain") != 0 ? session.explain(document) : session.recommend(document);
   if (call.json) {
     print_line(answer);
   } else {
@@ -190,22 +209,32 @@ int recommend(const Call& call) {
 
 const std::vector<Command>& model_commands() {
   static const auto* const commands = new std::vector<Command>{
-      {"fit", "METHOD --data DIR [--valid DIR] -o MODEL", "trains a model; --resume goes on after a kill",
+      {"fit", "METHOD --data DIR [--valid DIR] -o MODEL",
+       "trains a model; --resume goes on after a kill",
        [](cxxopts::Options& options) {
-         options.add_options()("data", "data set to train on", cxxopts::value<std::string>(), "DIR")("valid", "data set that selects the epoch", cxxopts::value<std::string>(), "DIR")(
-             "o,output", "folder of the model", cxxopts::value<std::string>(), "MODEL")("resume", "go on from the checkpoint of an interrupted run")(
-             "checkpoint", "folder of checkpoints (default MODEL.checkpoint, removed at the end)", cxxopts::value<std::string>(), "DIR")("overwrite", "replace what is there");
+         options.add_options()("data", "data set to train on", cxxopts::value<std::string>(),
+                               "DIR")("valid", "data set that selects the epoch",
+                                      cxxopts::value<std::string>(), "DIR")(
+             "o,output", "folder of the model", cxxopts::value<std::string>(), "MODEL")(
+             "resume", "go on from the checkpoint of an interrupted run")(
+             "checkpoint", "folder of checkpoints (default MODEL.checkpoint, removed at the end)",
+             cxxopts::value<std::string>(), "DIR")("overwrite", "replace what is there");
        },
        fit},
-      {"model info", "MODEL", "method, options, classes, training record, limits", nullptr, model_info},
+      {"model info", "MODEL", "method, options, classes, training record, limits", nullptr,
+       model_info},
       {"evaluate", "MODEL --data DIR [--report FILE]", "metrics on a data set",
        [](cxxopts::Options& options) {
-         options.add_options()("data", "data set to evaluate on", cxxopts::value<std::string>(), "DIR")("report", "also write FILE.json or FILE.html", cxxopts::value<std::string>(), "FILE");
+         options.add_options()("data", "data set to evaluate on", cxxopts::value<std::string>(),
+                               "DIR")("report", "also write FILE.json or FILE.html",
+                                      cxxopts::value<std::string>(), "FILE");
        },
        evaluate},
       {"recommend", "MODEL [--request FILE|-] [-k N] [--explain]", "ranked classes for one patient",
        [](cxxopts::Options& options) {
-         options.add_options()("request", "request document, - for standard input", cxxopts::value<std::string>(), "FILE")("k", "classes to list", cxxopts::value<std::string>(), "N")(
+         options.add_options()("request", "request document, - for standard input",
+                               cxxopts::value<std::string>(),
+                               "FILE")("k", "classes to list", cxxopts::value<std::string>(), "N")(
              "explain", "each input's effect, and the model's own weights");
        },
        recommend},

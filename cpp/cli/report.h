@@ -7,7 +7,8 @@
 
 namespace theriac::cli {
 
-// One self-contained HTML page: metrics with intervals, counts, configuration, the limits beside them.
+// One self-contained HTML page: metrics with intervals, counts, configuration, the limits beside
+// them.
 std::string html_report(const Json& report, const std::string& model, const std::string& data);
 
 }  // namespace theriac::cli

@@ -19,7 +19,8 @@ std::string metrics_text(std::string_view metrics) {
   if (!json.is_object()) return text;
   for (const auto& [key, value] : json.items()) {
     if (value.is_number_float()) text += "  " + key + " " + number(value.get<double>());
-    if (value.is_number_integer()) text += "  " + key + " " + std::to_string(value.get<std::int64_t>());
+    if (value.is_number_integer())
+      text += "  " + key + " " + std::to_string(value.get<std::int64_t>());
   }
   return text;
 }
@@ -40,7 +41,9 @@ const CancelToken& interrupt_token() {
   return *token;
 }
 
-bool interrupted() { return interrupt_handle != nullptr && theriac_cancel_requested(interrupt_handle) != 0; }
+bool interrupted() {
+  return interrupt_handle != nullptr && theriac_cancel_requested(interrupt_handle) != 0;
+}
 
 ProgressBar::ProgressBar(bool quiet) : quiet_(quiet), terminal_(isatty(STDERR_FILENO) != 0) {}
 
@@ -50,13 +53,15 @@ ProgressBar::~ProgressBar() {
 
 Progress ProgressBar::listener() {
   if (quiet_) return {};
-  return [this](std::string_view phase, std::uint64_t done, std::uint64_t total, std::string_view metrics) {
+  return [this](std::string_view phase, std::uint64_t done, std::uint64_t total,
+                std::string_view metrics) {
     show(phase, done, total, metrics);
     return true;
   };
 }
 
-void ProgressBar::show(std::string_view phase, std::uint64_t done, std::uint64_t total, std::string_view metrics) {
+void ProgressBar::show(std::string_view phase, std::uint64_t done, std::uint64_t total,
+                       std::string_view metrics) {
   const std::string figures = metrics_text(metrics);
   std::string line(phase);
   if (total > 0) line += " " + std::to_string(done) + "/" + std::to_string(total);
@@ -111,7 +116,8 @@ void print_pairs(const Json& object, int indent) {
   }
 }
 
-void print_table(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows) {
+void print_table(const std::vector<std::string>& header,
+                 const std::vector<std::vector<std::string>>& rows) {
   std::vector<std::size_t> widths;
   for (const std::string& cell : header) widths.push_back(cell.size());
   for (const auto& row : rows) {

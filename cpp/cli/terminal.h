@@ -11,7 +11,8 @@
 
 namespace theriac::cli {
 
-// Progress on stderr: a bar on a terminal, a line for each finished phase or epoch elsewhere, nothing when quiet.
+// Progress on stderr: a bar on a terminal, a line for each finished phase or epoch elsewhere,
+// nothing when quiet.
 class ProgressBar {
  public:
   explicit ProgressBar(bool quiet);
@@ -21,7 +22,8 @@ class ProgressBar {
   Progress listener();
 
  private:
-  void show(std::string_view phase, std::uint64_t done, std::uint64_t total, std::string_view metrics);
+  void show(std::string_view phase, std::uint64_t done, std::uint64_t total,
+            std::string_view metrics);
   bool quiet_, terminal_, open_ = false;
   std::string last_;
 };
@@ -30,12 +32,14 @@ class ProgressBar {
 const CancelToken& interrupt_token();
 bool interrupted();
 
-void print(std::string_view text);                    // stdout, as it is
-void print_line(std::string_view text);               // stdout, with a line end
-void print_json(const Json& document);                // stdout, indented
-void print_pairs(const Json& object, int indent = 0); // "key  value" lines, nested objects indented
+void print(std::string_view text);       // stdout, as it is
+void print_line(std::string_view text);  // stdout, with a line end
+void print_json(const Json& document);   // stdout, indented
+void print_pairs(const Json& object,
+                 int indent = 0);  // "key  value" lines, nested objects indented
 // Left-aligned first column, right-aligned others.
-void print_table(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows);
+void print_table(const std::vector<std::string>& header,
+                 const std::vector<std::vector<std::string>>& rows);
 std::string number(double value, int digits = 4);
 
 }  // namespace theriac::cli

@@ -15,16 +15,23 @@ int main(int argc, char** argv) {
   const std::string folder = argv[1];
   try {
     const theriac::Context context(R"({"seed": 7})");
-    context.generate(R"({"kind": "cohort", "format": "mimic-iv", "patients": 300, "path": ")" + folder + R"(/records"})");
-    const theriac::Dataset cohort = theriac::Dataset::open(
-        context, R"({"format": "mimic-iv", "path": ")" + folder + R"(/records/hosp", "maps": {"ndc_atc": ")" + folder + R"(/records/ndc_atc.csv"}})");
+    context.generate(R"({"kind": "cohort", "format": "mimic-iv", "patients": 300, "path": ")" +
+                     folder + R"(/records"})");
+    const theriac::Dataset cohort =
+        theriac::Dataset::open(context, R"({"format": "mimic-iv", "path": ")" + folder +
+                                            R"(/records/hosp", "maps": {"ndc_atc": ")" + folder +
+                                            R"(/records/ndc_atc.csv"}})");
     const theriac::Dataset::Parts parts = cohort.split();
 
-    theriac::Model model = theriac::Model::create(context, "gamenet", R"({"encoder": {"dim": 32}, "train": {"epochs": 5}})");
-    model.fit(&parts.train, &parts.valid, {}, [](std::string_view phase, std::uint64_t done, std::uint64_t total, std::string_view) {
-      if (done == total) std::printf("%.*s: done\n", static_cast<int>(phase.size()), phase.data());
-      return true;
-    });
+    theriac::Model model = theriac::Model::create(
+        context, "gamenet", R"({"encoder": {"dim": 32}, "train": {"epochs": 5}})");
+    model.fit(
+        &parts.train, &parts.valid, {},
+        [](std::string_view phase, std::uint64_t done, std::uint64_t total, std::string_view) {
+          if (done == total)
+            std::printf("%.*s: done\n", static_cast<int>(phase.size()), phase.data());
+          return true;
+        });
     std::printf("%s\n", model.evaluate(parts.test).c_str());
     model.save(folder + "/model", true);
     return std::filesystem::exists(folder + "/model/config.json") ? 0 : 1;

@@ -41,8 +41,9 @@ TEST(GuardTest, OutOfMemoryNeedsNoMemory) {
 
 TEST(GuardTest, OwnErrorsKeepCodeMessageAndDetails) {
   theriac_error* error = nullptr;
-  const theriac_status status =
-      guard("theriac_test", &error, [] { throw Error(Code::kDataError, "line 3 is short").at("line", 3).caused_by("end of file"); });
+  const theriac_status status = guard("theriac_test", &error, [] {
+    throw Error(Code::kDataError, "line 3 is short").at("line", 3).caused_by("end of file");
+  });
   EXPECT_EQ(status, THERIAC_DATA_ERROR);
   const Json details = Json::parse(theriac_error_details(error));
   EXPECT_EQ(details["name"], "DATA_ERROR");

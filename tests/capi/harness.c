@@ -5,38 +5,45 @@
 int passed = 0, failed = 0;
 
 const char kRequest[] =
-    "{\"patient\": {\"visits\": [{\"date\": \"2020-01-02\", \"diagnoses\": [{\"system\": \"icd10cm\", \"code\": \"E11.9\"},"
-    "{\"system\": \"icd10cm\", \"code\": \"I10\"}], \"medications\": [{\"system\": \"atc\", \"code\": \"A10BA02\"}]},"
-    "{\"date\": \"2021-01-02\", \"diagnoses\": [{\"system\": \"icd10cm\", \"code\": \"I50.21\"}]}]}, \"k\": 5}";
+    "{\"patient\": {\"visits\": [{\"date\": \"2020-01-02\", \"diagnoses\": [{\"system\": "
+    "\"icd10cm\", \"code\": \"E11.9\"},"
+    "{\"system\": \"icd10cm\", \"code\": \"I10\"}], \"medications\": [{\"system\": \"atc\", "
+    "\"code\": \"A10BA02\"}]},"
+    "{\"date\": \"2021-01-02\", \"diagnoses\": [{\"system\": \"icd10cm\", \"code\": "
+    "\"I50.21\"}]}]}, \"k\": 5}";
 
-const char *files_folder(int argc, char **argv) {
-  const char *folder = argc > 1 ? argv[1] : "capi-test-files";
+const char* files_folder(int argc, char** argv) {
+  const char* folder = argc > 1 ? argv[1] : "capi-test-files";
   mkdir(folder, 0777);
   return folder;
 }
 
-const char *in_folder(const char *folder, const char *name) {
+const char* in_folder(const char* folder, const char* name) {
   static char buffers[4][4096];
   static int next = 0;
-  char *buffer = buffers[next++ % 4];
+  char* buffer = buffers[next++ % 4];
   snprintf(buffer, sizeof buffers[0], "%s/%s", folder, name);
   return buffer;
 }
 
-theriac_dataset *make_cohort(const theriac_context *context, const char *folder, int patients) {
+theriac_dataset* make_cohort(const theriac_context* context, const char* folder, int patients) {
   char options[8192];
-  theriac_dataset *dataset = NULL;
-  snprintf(options, sizeof options, "{\"kind\": \"cohort\", \"format\": \"fhir\", \"patients\": %d, \"seed\": 5, \"path\": \"%s/fhir-%d\"}",
+  theriac_dataset* dataset = NULL;
+  snprintf(options, sizeof options,
+           "{\"kind\": \"cohort\", \"format\": \"fhir\", \"patients\": %d, \"seed\": 5, \"path\": "
+           "\"%s/fhir-%d\"}",
            patients, folder, patients);
   OK(theriac_dataset_generate(context, options, strlen(options), NULL, error));
-  snprintf(options, sizeof options, "{\"format\": \"fhir\", \"path\": \"%s/fhir-%d\"}", folder, patients);
+  snprintf(options, sizeof options, "{\"format\": \"fhir\", \"path\": \"%s/fhir-%d\"}", folder,
+           patients);
   OK(theriac_dataset_open(context, options, strlen(options), NULL, &dataset, error));
   return dataset;
 }
 
-theriac_model *make_model(const theriac_context *context, const theriac_dataset *dataset) {
-  static const char options[] = "{\"encoder\": {\"dim\": 16}, \"train\": {\"epochs\": 2}, \"tree\": {\"epochs\": 2}}";
-  theriac_model *model = NULL;
+theriac_model* make_model(const theriac_context* context, const theriac_dataset* dataset) {
+  static const char options[] =
+      "{\"encoder\": {\"dim\": 16}, \"train\": {\"epochs\": 2}, \"tree\": {\"epochs\": 2}}";
+  theriac_model* model = NULL;
   OK(theriac_model_create(context, "gamenet", 7, options, strlen(options), &model, error));
   OK(theriac_model_fit(model, dataset, dataset, NULL, 0, NULL, error));
   return model;

@@ -1,4 +1,5 @@
-/* One model, many threads: identical bits to the serial run, and BUSY where a handle is exclusive. */
+/* One model, many threads: identical bits to the serial run, and BUSY where a handle is exclusive.
+ * */
 #include <pthread.h>
 
 #include "harness.h"
@@ -14,26 +15,29 @@
 #define ROUNDS 10000
 #endif
 
-static theriac_model *model;
-static const char *const kCodes[CASES] = {"E11.9", "I10", "I50.21", "N18.3", "J44.1", "I48.91", "F32.9", "E78.5",
-                                          "K21.9", "J18.9", "N39.0", "A41.9", "M17.11", "G40.909", "E03.9", "Z99.99"};
+static theriac_model* model;
+static const char* const kCodes[CASES] = {"E11.9",  "I10",     "I50.21", "N18.3", "J44.1", "I48.91",
+                                          "F32.9",  "E78.5",   "K21.9",  "J18.9", "N39.0", "A41.9",
+                                          "M17.11", "G40.909", "E03.9",  "Z99.99"};
 static float expected[CASES][CLASSES];
 
 /* Case c: two visits with three codes, the second visit's depending on c. */
-static int score(theriac_session *session, int c, float *probability) {
-  const int32_t visit[] = {0, 0, 1}, field[] = {THERIAC_DIAGNOSIS, THERIAC_MEDICATION, THERIAC_DIAGNOSIS};
+static int score(theriac_session* session, int c, float* probability) {
+  const int32_t visit[] = {0, 0, 1},
+                field[] = {THERIAC_DIAGNOSIS, THERIAC_MEDICATION, THERIAC_DIAGNOSIS};
   const int32_t system[] = {THERIAC_ICD10CM, THERIAC_ATC, THERIAC_ICD10CM};
-  const char *code[3];
-  const char *class_code[CLASSES];
+  const char* code[3];
+  const char* class_code[CLASSES];
   uint64_t count = 0;
   code[0] = kCodes[(c + 3) % CASES], code[1] = "C09A", code[2] = kCodes[c];
-  return theriac_session_recommend_codes(session, 3, visit, field, system, code, CLASSES, class_code, probability, &count, NULL, NULL) ==
-             THERIAC_OK &&
+  return theriac_session_recommend_codes(session, 3, visit, field, system, code, CLASSES,
+                                         class_code, probability, &count, NULL,
+                                         NULL) == THERIAC_OK &&
          count == CLASSES;
 }
 
-static void *worker(void *user) {
-  theriac_session *session = NULL;
+static void* worker(void* user) {
+  theriac_session* session = NULL;
   int *wrong = user, i;
   if (theriac_session_create(model, NULL, 0, &session, NULL) != THERIAC_OK) {
     *wrong = ROUNDS;
@@ -41,31 +45,36 @@ static void *worker(void *user) {
   }
   for (i = 0; i < ROUNDS; i++) {
     float probability[CLASSES];
-    if (!score(session, i % CASES, probability) || memcmp(probability, expected[i % CASES], sizeof probability) != 0) ++*wrong;
+    if (!score(session, i % CASES, probability) ||
+        memcmp(probability, expected[i % CASES], sizeof probability) != 0)
+      ++*wrong;
   }
   theriac_session_release(session);
   return NULL;
 }
 
-static theriac_session *shared_session;
-static void *intruder(void *user) {
+static theriac_session* shared_session;
+static void* intruder(void* user) {
   int *busy = user, i;
   for (i = 0; i < ROUNDS; i++) {
-    theriac_bytes *answer = NULL;
-    theriac_status status = theriac_session_explain(shared_session, kRequest, strlen(kRequest), &answer, NULL);
-    if (status == THERIAC_BUSY) ++*busy;
-    else if (status != THERIAC_OK) *busy = -1000000;
+    theriac_bytes* answer = NULL;
+    theriac_status status =
+        theriac_session_explain(shared_session, kRequest, strlen(kRequest), &answer, NULL);
+    if (status == THERIAC_BUSY)
+      ++*busy;
+    else if (status != THERIAC_OK)
+      *busy = -1000000;
     theriac_bytes_release(answer);
     if (*busy > 0 || *busy < 0) break;
   }
   return NULL;
 }
 
-int main(int argc, char **argv) {
-  const char *folder = files_folder(argc, argv);
-  theriac_context *context = NULL;
-  theriac_dataset *dataset;
-  theriac_session *session = NULL;
+int main(int argc, char** argv) {
+  const char* folder = files_folder(argc, argv);
+  theriac_context* context = NULL;
+  theriac_dataset* dataset;
+  theriac_session* session = NULL;
   pthread_t threads[THREADS];
   int wrong[THREADS] = {0}, busy[2] = {0, 0}, i;
 

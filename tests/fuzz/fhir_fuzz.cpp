@@ -1,5 +1,6 @@
-// libFuzzer target of the FHIR reader: whatever the bytes, the answer is a cohort or one Error, and the
-// books of a cohort balance. The first byte chooses the layout (even: a resource a line, odd: documents).
+// libFuzzer target of the FHIR reader: whatever the bytes, the answer is a cohort or one Error, and
+// the books of a cohort balance. The first byte chooses the layout (even: a resource a line, odd:
+// documents).
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>

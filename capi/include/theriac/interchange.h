@@ -1,5 +1,6 @@
-/* interchange.h: the structs of the Arrow C data interface and of DLPack 1.x, as their specifications invite
- * every user to declare them. Needed only by programs that look inside; guarded against other copies. */
+/* interchange.h: the structs of the Arrow C data interface and of DLPack 1.x, as their
+ * specifications invite every user to declare them. Needed only by programs that look inside;
+ * guarded against other copies. */
 #ifndef THERIAC_INTERCHANGE_H_
 #define THERIAC_INTERCHANGE_H_
 

@@ -1,7 +1,8 @@
 /* theriac.h: the C ABI of Theriac.
  *
- * Theriac recommends medication classes for a patient, recommends items from graphs and sequences, improves
- * trained models at test time, and merges models, inside your own process and on your own device.
+ * Theriac recommends medication classes for a patient, recommends items from graphs and sequences,
+ * improves trained models at test time, and merges models, inside your own process and on your own
+ * device.
  *
  *     theriac_context *context = NULL;
  *     theriac_model *model = NULL;
@@ -11,7 +12,7 @@
  *     if (theriac_context_create("{}", 2, &context, &error) != THERIAC_OK ||
  *         theriac_model_load(context, "model", 5, NULL, 0, &model, &error) != THERIAC_OK ||
  *         theriac_session_create(model, NULL, 0, &session, &error) != THERIAC_OK ||
- *         theriac_session_recommend(session, request, request_length, &answer, &error) != THERIAC_OK) {
+ *         theriac_session_recommend(session, request, length, &answer, &error) != THERIAC_OK) {
  *       fprintf(stderr, "%s\n", theriac_error_message(error));
  *     } else {
  *       printf("%s\n", theriac_bytes_data(answer));
@@ -24,28 +25,31 @@
  *
  * Conventions, valid for every function:
  *
- *  - Handles are opaque. `_release` takes NULL, never fails, may be called from any thread and in any order:
- *    a child keeps what it needs of its parent alive. `_retain` adds an owner; each owner releases once.
- *  - Functions that can fail return a theriac_status and take `theriac_error **error` last. It may be NULL.
- *    Otherwise it is set to NULL on success and to an error the caller releases on failure. Nothing is
- *    thread-local: the error may be read on another thread.
- *  - A failed call leaves its inputs as they were and sets its outputs to NULL or zero, except where a
- *    function says otherwise.
- *  - Text in is UTF-8 with a length, NUL not required; NULL with length 0 means "none". Text out is UTF-8,
- *    NUL-terminated, with a length beside it.
- *  - Configuration is JSON text. Unknown keys, wrong types and values out of range are errors that name the
- *    nearest valid key; keys starting with "x-" are ignored. theriac_schema() describes every document.
- *  - Thread safety. `const` on a handle means that the call may run at the same time as other const calls on
- *    it. A non-const handle is exclusive: a second call that enters it meanwhile returns THERIAC_BUSY. Use one
- *    theriac_session for each thread over one shared, loaded theriac_model.
- *  - The library prints nothing, installs no signal handler, starts no thread before first use, and never
- *    calls exit or abort. After fork() every call in the child returns THERIAC_FORKED.
- *  - THERIAC_OUT_OF_MEMORY is reported wherever memory runs out, with one exception: a call that reads or writes JSON may end
- *    the process when its JSON library can not allocate while freeing (docs/decisions/0003).
+ *  - Handles are opaque. `_release` takes NULL, never fails, may be called from any thread and in
+ *    any order: a child keeps what it needs of its parent alive. `_retain` adds an owner; each
+ *    owner releases once.
+ *  - Functions that can fail return a theriac_status and take `theriac_error **error` last. It may
+ *    be NULL. Otherwise it is set to NULL on success and to an error the caller releases on
+ *    failure. Nothing is thread-local: the error may be read on another thread.
+ *  - A failed call leaves its inputs as they were and sets its outputs to NULL or zero, except
+ *    where a function says otherwise.
+ *  - Text in is UTF-8 with a length, NUL not required; NULL with length 0 means "none". Text out is
+ *    UTF-8, NUL-terminated, with a length beside it.
+ *  - Configuration is JSON text. Unknown keys, wrong types and values out of range are errors that
+ *    name the nearest valid key; keys starting with "x-" are ignored. theriac_schema() describes
+ *    every document.
+ *  - Thread safety. `const` on a handle means that the call may run at the same time as other const
+ *    calls on it. A non-const handle is exclusive: a second call that enters it meanwhile returns
+ *    THERIAC_BUSY. Use one theriac_session for each thread over one shared, loaded theriac_model.
+ *  - The library prints nothing, installs no signal handler, starts no thread before first use, and
+ *    never calls exit or abort. After fork() every call in the child returns THERIAC_FORKED.
+ *  - THERIAC_OUT_OF_MEMORY is reported wherever memory runs out, with one exception: a call that
+ *    reads or writes JSON may end the process when its JSON library can not allocate while freeing
+ *    (docs/decisions/0003).
  *  - Ids (patients, visits, items) are the host's own strings or 64-bit integers.
  *
- * Recommendations are classes with probabilities and their basis, for a professional to review; they are not
- * orders. Read docs/recommendation.md before showing one to anybody.
+ * Recommendations are classes with probabilities and their basis, for a professional to review;
+ * they are not orders. Read docs/recommendation.md before showing one to anybody.
  */
 #ifndef THERIAC_THERIAC_H_
 #define THERIAC_THERIAC_H_
@@ -91,7 +95,7 @@
 extern "C" {
 #endif
 
-/* ---- Status ------------------------------------------------------------------------------------------- */
+/* ---- Status ---------------------------------------------------------------------------------- */
 
 /* Numbers are fixed for ever. Treat an unknown positive value as THERIAC_INTERNAL. */
 typedef int32_t theriac_status;
@@ -103,11 +107,11 @@ typedef int32_t theriac_status;
 #define THERIAC_INVALID_STATE ((theriac_status)5)    /* not fitted, wrong order of calls */
 #define THERIAC_DATA_ERROR ((theriac_status)6)       /* malformed or corrupt input */
 #define THERIAC_IO_ERROR ((theriac_status)7)         /* details carry errno */
-#define THERIAC_UNSUPPORTED ((theriac_status)8)      /* no LibTorch, no such device, not this model */
+#define THERIAC_UNSUPPORTED ((theriac_status)8) /* no LibTorch, no such device, not this model */
 #define THERIAC_OUT_OF_MEMORY ((theriac_status)9)
 #define THERIAC_DEVICE_OUT_OF_MEMORY ((theriac_status)10)
-#define THERIAC_DEVICE_ERROR ((theriac_status)11)    /* the process may have to be restarted */
-#define THERIAC_NUMERIC_ERROR ((theriac_status)12)   /* loss became NaN or infinite */
+#define THERIAC_DEVICE_ERROR ((theriac_status)11)  /* the process may have to be restarted */
+#define THERIAC_NUMERIC_ERROR ((theriac_status)12) /* loss became NaN or infinite */
 #define THERIAC_TIMEOUT ((theriac_status)13)
 #define THERIAC_INCOMPATIBLE ((theriac_status)14)    /* ABI, LibTorch or file version */
 #define THERIAC_FORKED ((theriac_status)15)          /* called in a child of fork() */
@@ -115,14 +119,14 @@ typedef int32_t theriac_status;
 #define THERIAC_CALLBACK_FAILED ((theriac_status)17) /* the host's callback returned -7 */
 #define THERIAC_INTERNAL ((theriac_status)99)        /* a bug of ours: please report it */
 
-/* ---- Handles ------------------------------------------------------------------------------------------ */
+/* ---- Handles --------------------------------------------------------------------------------- */
 
 typedef struct theriac_error theriac_error;     /* why a call failed; immutable */
 typedef struct theriac_bytes theriac_bytes;     /* text or bytes owned by the library; immutable */
 typedef struct theriac_cancel theriac_cancel;   /* a latched request to stop; shared by threads */
 typedef struct theriac_context theriac_context; /* device, thread budget, seed, determinism */
 typedef struct theriac_dataset theriac_dataset; /* columnar and immutable; shared by threads */
-typedef struct theriac_model theriac_model;     /* exclusive while fitting, then shared by threads */
+typedef struct theriac_model theriac_model; /* exclusive while fitting, then shared by threads */
 typedef struct theriac_session theriac_session; /* one thread's scoring state over a model */
 typedef struct theriac_result theriac_result;   /* a report with its table; immutable */
 
@@ -130,16 +134,18 @@ typedef struct theriac_result theriac_result;   /* a report with its table; immu
 struct ArrowArrayStream;
 struct DLManagedTensorVersioned;
 
-/* ---- Callbacks ---------------------------------------------------------------------------------------- */
+/* ---- Callbacks ------------------------------------------------------------------------------- */
 
-/* Called on the thread that made the blocking call, at most ten times a second and at the end of each phase
- * or epoch. `phase` and `metrics_json` (a JSON object) are NUL-terminated and valid during the call; `total`
- * is 0 when unknown. Return 0 to go on, -7 when the host's own code failed (the call then returns
- * THERIAC_CALLBACK_FAILED), anything else to cancel (THERIAC_CANCELLED). Must not throw or longjmp. */
+/* Called on the thread that made the blocking call, at most ten times a second and at the end of
+ * each phase or epoch. `phase` and `metrics_json` (a JSON object) are NUL-terminated and valid
+ * during the call; `total` is 0 when unknown. Return 0 to go on, -7 when the host's own code failed
+ * (the call then returns THERIAC_CALLBACK_FAILED), anything else to cancel (THERIAC_CANCELLED).
+ * Must not throw or longjmp. */
 typedef int32_t(THERIAC_CALL *theriac_progress_fn)(const char *phase, uint64_t done, uint64_t total,
                                                    const char *metrics_json, void *user);
 
-/* Optional companions of a long call. Set struct_size to sizeof(theriac_callbacks); members may be NULL. */
+/* Optional companions of a long call. Set struct_size to sizeof(theriac_callbacks); members may be
+ * NULL. */
 typedef struct theriac_callbacks {
   size_t struct_size;
   theriac_progress_fn progress;
@@ -147,11 +153,12 @@ typedef struct theriac_callbacks {
   const theriac_cancel *cancel; /* must outlive the call */
 } theriac_callbacks;
 
-/* Levels: 0 debug, 1 info, 2 warning, 3 error. Called from any thread, possibly at once. Never carries
- * patient data. */
-typedef void(THERIAC_CALL *theriac_log_fn)(int32_t level, const char *component, const char *message, void *user);
+/* Levels: 0 debug, 1 info, 2 warning, 3 error. Called from any thread, possibly at once. Never
+ * carries patient data. */
+typedef void(THERIAC_CALL *theriac_log_fn)(int32_t level, const char *component,
+                                           const char *message, void *user);
 
-/* ---- Library ------------------------------------------------------------------------------------------ */
+/* ---- Library --------------------------------------------------------------------------------- */
 
 /* THERIAC_ABI_VERSION of the library that was loaded. */
 THERIAC_API uint32_t THERIAC_CALL theriac_abi_version(void) THERIAC_NOEXCEPT;
@@ -159,202 +166,223 @@ THERIAC_API uint32_t THERIAC_CALL theriac_abi_version(void) THERIAC_NOEXCEPT;
 /* "0.1.0"; static. */
 THERIAC_API const char *THERIAC_CALL theriac_version(void) THERIAC_NOEXCEPT;
 
-/* Optional handshake: pass THERIAC_ABI_VERSION. THERIAC_INCOMPATIBLE, naming both versions, when the library
- * cannot serve a program built for it. Every other function works without it. */
-THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_init(uint32_t abi_version,
-                                                                      theriac_error **error) THERIAC_NOEXCEPT;
+/* Optional handshake: pass THERIAC_ABI_VERSION. THERIAC_INCOMPATIBLE, naming both versions, when
+ * the library cannot serve a program built for it. Every other function works without it. */
+THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
+theriac_init(uint32_t abi_version, theriac_error **error) THERIAC_NOEXCEPT;
 
 /* JSON: version, abi, compiler, front library's path. Loads nothing. */
-THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_build_info(theriac_bytes **out,
-                                                                            theriac_error **error) THERIAC_NOEXCEPT;
+THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
+theriac_build_info(theriac_bytes **out, theriac_error **error) THERIAC_NOEXCEPT;
 
 /* JSON Schema of a configuration document. `kind`: "context", "dataset.open", "dataset.generate",
- * "dataset.split", "dataset.export", "model.fit", "model.evaluate", "session", "request", or "method.NAME";
- * NULL lists the kinds and methods. "method.*" and the list's methods need the engine. */
-THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_schema(const char *kind, size_t kind_length,
-                                                                        theriac_bytes **out,
-                                                                        theriac_error **error) THERIAC_NOEXCEPT;
+ * "dataset.split", "dataset.export", "model.fit", "model.evaluate", "session", "request", or
+ * "method.NAME"; NULL lists the kinds and methods. "method.*" and the list's methods need the
+ * engine. */
+THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
+theriac_schema(const char *kind, size_t kind_length, theriac_bytes **out,
+               theriac_error **error) THERIAC_NOEXCEPT;
 
 /* Objects that live in the process, errors and bytes included: 0 when everything was released. */
 THERIAC_API int64_t THERIAC_CALL theriac_live_objects(void) THERIAC_NOEXCEPT;
 
-/* Sets the process's log receiver, NULL for silence (the default). Records below `level` are not made. */
-THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_set_log(int32_t level, theriac_log_fn log, void *user,
-                                                                         theriac_error **error) THERIAC_NOEXCEPT;
+/* Sets the process's log receiver, NULL for silence (the default). Records below `level` are not
+ * made. */
+THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_set_log(
+    int32_t level, theriac_log_fn log, void *user, theriac_error **error) THERIAC_NOEXCEPT;
 
-/* ---- Errors, bytes, cancel ---------------------------------------------------------------------------- */
+/* ---- Errors, bytes, cancel ------------------------------------------------------------------- */
 
-THERIAC_API theriac_status THERIAC_CALL theriac_error_code(const theriac_error *error) THERIAC_NOEXCEPT;
-/* One sentence: what was wrong, where, what would be right. Lives as long as the error; "" for NULL. */
-THERIAC_API const char *THERIAC_CALL theriac_error_message(const theriac_error *error) THERIAC_NOEXCEPT;
-/* JSON object: "code", "name", "message", "function", "cause", and details such as "file", "line", "column",
- * "json_path", "option", "expected", "got". Lives as long as the error. */
-THERIAC_API const char *THERIAC_CALL theriac_error_details(const theriac_error *error) THERIAC_NOEXCEPT;
+THERIAC_API theriac_status THERIAC_CALL theriac_error_code(const theriac_error *error)
+    THERIAC_NOEXCEPT;
+/* One sentence: what was wrong, where, what would be right. Lives as long as the error; "" for
+ * NULL. */
+THERIAC_API const char *THERIAC_CALL theriac_error_message(const theriac_error *error)
+    THERIAC_NOEXCEPT;
+/* JSON object: "code", "name", "message", "function", "cause", and details such as "file", "line",
+ * "column", "json_path", "option", "expected", "got". Lives as long as the error. */
+THERIAC_API const char *THERIAC_CALL theriac_error_details(const theriac_error *error)
+    THERIAC_NOEXCEPT;
 THERIAC_API void THERIAC_CALL theriac_error_release(theriac_error *error) THERIAC_NOEXCEPT;
 
 /* NUL-terminated; lives as long as the handle; "" for NULL. */
-THERIAC_API const char *THERIAC_CALL theriac_bytes_data(const theriac_bytes *bytes) THERIAC_NOEXCEPT;
+THERIAC_API const char *THERIAC_CALL theriac_bytes_data(const theriac_bytes *bytes)
+    THERIAC_NOEXCEPT;
 /* Without the terminating NUL. */
 THERIAC_API size_t THERIAC_CALL theriac_bytes_size(const theriac_bytes *bytes) THERIAC_NOEXCEPT;
 THERIAC_API void THERIAC_CALL theriac_bytes_release(theriac_bytes *bytes) THERIAC_NOEXCEPT;
 
-THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_cancel_create(theriac_cancel **out,
-                                                                               theriac_error **error) THERIAC_NOEXCEPT;
+THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
+theriac_cancel_create(theriac_cancel **out, theriac_error **error) THERIAC_NOEXCEPT;
 /* Asks every call that was given this token to stop; latched. Any thread, also a signal handler. */
 THERIAC_API void THERIAC_CALL theriac_cancel_request(theriac_cancel *cancel) THERIAC_NOEXCEPT;
-THERIAC_API int32_t THERIAC_CALL theriac_cancel_requested(const theriac_cancel *cancel) THERIAC_NOEXCEPT;
+THERIAC_API int32_t THERIAC_CALL theriac_cancel_requested(const theriac_cancel *cancel)
+    THERIAC_NOEXCEPT;
 THERIAC_API void THERIAC_CALL theriac_cancel_release(theriac_cancel *cancel) THERIAC_NOEXCEPT;
 
-/* ---- Context ------------------------------------------------------------------------------------------ */
+/* ---- Context --------------------------------------------------------------------------------- */
 
-/* Options (schema "context"): {"device": "cpu" | "cuda" | "cuda:N", "threads": 0 (all that the process may
- * use), "seed": 0, "determinism": "reproducible" | "fast", "libtorch_dir": "", "engine": ""}. Cheap: the
- * engine and LibTorch load on first need. */
+/* Options (schema "context"): {"device": "cpu" | "cuda" | "cuda:N", "threads": 0 (all that the
+ * process may use), "seed": 0, "determinism": "reproducible" | "fast", "libtorch_dir": "",
+ * "engine": ""}. Cheap: the engine and LibTorch load on first need. */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
 theriac_context_create(const char *options_json, size_t options_length, theriac_context **out,
                        theriac_error **error) THERIAC_NOEXCEPT;
-/* JSON: effective options; with the engine's facts (LibTorch version, devices, methods) when it is loaded or
- * can be, and the reason when it cannot. */
-THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_context_info(const theriac_context *context,
-                                                                              theriac_bytes **out,
-                                                                              theriac_error **error) THERIAC_NOEXCEPT;
-THERIAC_API theriac_context *THERIAC_CALL theriac_context_retain(theriac_context *context) THERIAC_NOEXCEPT;
+/* JSON: effective options; with the engine's facts (LibTorch version, devices, methods) when it is
+ * loaded or can be, and the reason when it cannot. */
+THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_context_info(
+    const theriac_context *context, theriac_bytes **out, theriac_error **error) THERIAC_NOEXCEPT;
+THERIAC_API theriac_context *THERIAC_CALL theriac_context_retain(theriac_context *context)
+    THERIAC_NOEXCEPT;
 THERIAC_API void THERIAC_CALL theriac_context_release(theriac_context *context) THERIAC_NOEXCEPT;
 
-/* ---- Codes -------------------------------------------------------------------------------------------- */
+/* ---- Codes ----------------------------------------------------------------------------------- */
 
-/* Questions about medical code systems, without any data set. Request:
- * {"op": "ancestors", "system": "icd10cm", "codes": ["S72.001A"], "list": "nodes.csv.gz" (optional)} gives each
- * code's normal form, whether it is listed, its chain to the root and its nearest listed ancestor;
- * {"op": "info", "system": ..., "list": ...} counts nodes by level; {"op": "import", "system": ..., "list": FILE,
- * "format": "csv" | "cms-order", "path": OUT.csv} checks an official list and writes it in our form. Without
- * "list" the built-in structural hierarchy answers. Needs no engine. */
+/* Questions about medical code systems, without any data set. Request: {"op": "ancestors",
+ * "system": "icd10cm", "codes": ["S72.001A"], "list": "nodes.csv.gz" (optional)} gives each code's
+ * normal form, whether it is listed, its chain to the root and its nearest listed ancestor; {"op":
+ * "info", "system": ..., "list": ...} counts nodes by level; {"op": "import", "system": ...,
+ * "list": FILE, "format": "csv" | "cms-order", "path": OUT.csv} checks an official list and writes
+ * it in our form. Without "list" the built-in structural hierarchy answers. Needs no engine. */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
 theriac_codes_query(const theriac_context *context, const char *request_json, size_t request_length,
                     theriac_bytes **out, theriac_error **error) THERIAC_NOEXCEPT;
 
-/* ---- Data sets ---------------------------------------------------------------------------------------- */
+/* ---- Data sets ------------------------------------------------------------------------------- */
 
-/* Reads a data set. Options (schema "dataset.open"): {"format": "theriac" (a saved directory) | "mimic-iii" |
- * "mimic-iv" | "fhir", "path": ..., and the policy: "med_map", "visit_order", "maps": {...}, ...}. Long: takes
- * progress and cancel. Everything dropped is counted (theriac_dataset_info). Needs no engine. */
+/* Reads a data set. Options (schema "dataset.open"): {"format": "theriac" (a saved directory) |
+ * "mimic-iii" | "mimic-iv" | "fhir", "path": ..., and the policy: "med_map", "visit_order", "maps":
+ * {...}, ...}. Long: takes progress and cancel. Everything dropped is counted
+ * (theriac_dataset_info). Needs no engine. */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
-theriac_dataset_open(const theriac_context *context, const char *options_json, size_t options_length,
-                     const theriac_callbacks *callbacks, theriac_dataset **out, theriac_error **error) THERIAC_NOEXCEPT;
+theriac_dataset_open(const theriac_context *context, const char *options_json,
+                     size_t options_length, const theriac_callbacks *callbacks,
+                     theriac_dataset **out, theriac_error **error) THERIAC_NOEXCEPT;
 
-/* A cohort from an Arrow stream of coded entries, one row a code: columns patient, visit (text or integer),
- * time (timestamp, integer seconds or text), field ("diagnoses" | "procedures" | "medications"), system, code.
- * The stream is consumed and released, also on failure. Options: the policy, as in theriac_dataset_open. */
+/* A cohort from an Arrow stream of coded entries, one row a code: columns patient, visit (text or
+ * integer), time (timestamp, integer seconds or text), field ("diagnoses" | "procedures" |
+ * "medications"), system, code. The stream is consumed and released, also on failure. Options: the
+ * policy, as in theriac_dataset_open. */
+THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_dataset_from_arrow(
+    const theriac_context *context, struct ArrowArrayStream *stream, const char *options_json,
+    size_t options_length, theriac_dataset **out, theriac_error **error) THERIAC_NOEXCEPT;
+
+/* Writes synthetic data in real file layouts. Options (schema "dataset.generate"): {"kind":
+ * "cohort", "path": DIR, "format": "fhir" | "mimic-iv", "patients": 1000, "hospital": 0, "seed": 1,
+ * ...} or {"kind": "hierarchy_claim", "path": DIR, ...}, which writes the data sets train,
+ * test_seen and test_unseen. */
+THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_dataset_generate(
+    const theriac_context *context, const char *options_json, size_t options_length,
+    const theriac_callbacks *callbacks, theriac_error **error) THERIAC_NOEXCEPT;
+
+/* Divides a data set; the parts keep its vocabularies. Options (schema "dataset.split"): {"how":
+ * "patient" | "time" | "file_order", "valid": 0.1, "test": 0.1, "seed": 1994}. The three outputs
+ * are set together. */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
-theriac_dataset_from_arrow(const theriac_context *context, struct ArrowArrayStream *stream, const char *options_json,
-                           size_t options_length, theriac_dataset **out, theriac_error **error) THERIAC_NOEXCEPT;
+theriac_dataset_split(const theriac_dataset *dataset, const char *options_json,
+                      size_t options_length, theriac_dataset **train, theriac_dataset **valid,
+                      theriac_dataset **test, theriac_error **error) THERIAC_NOEXCEPT;
 
-/* Writes synthetic data in real file layouts. Options (schema "dataset.generate"): {"kind": "cohort", "path": DIR,
- * "format": "fhir" | "mimic-iv", "patients": 1000, "hospital": 0, "seed": 1, ...} or {"kind": "hierarchy_claim",
- * "path": DIR, ...}, which writes the data sets train, test_seen and test_unseen. */
-THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
-theriac_dataset_generate(const theriac_context *context, const char *options_json, size_t options_length,
-                         const theriac_callbacks *callbacks, theriac_error **error) THERIAC_NOEXCEPT;
+/* JSON: kind, counts, vocabularies' sizes, statistics per visit, accounting (rows read, kept,
+ * dropped and why), provenance, fingerprint. */
+THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_dataset_info(
+    const theriac_dataset *dataset, theriac_bytes **out, theriac_error **error) THERIAC_NOEXCEPT;
 
-/* Divides a data set; the parts keep its vocabularies. Options (schema "dataset.split"): {"how": "patient" | "time" |
- * "file_order", "valid": 0.1, "test": 0.1, "seed": 1994}. The three outputs are set together. */
-THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
-theriac_dataset_split(const theriac_dataset *dataset, const char *options_json, size_t options_length,
-                      theriac_dataset **train, theriac_dataset **valid, theriac_dataset **test,
-                      theriac_error **error) THERIAC_NOEXCEPT;
-
-/* JSON: kind, counts, vocabularies' sizes, statistics per visit, accounting (rows read, kept, dropped and why),
- * provenance, fingerprint. */
-THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_dataset_info(const theriac_dataset *dataset,
-                                                                              theriac_bytes **out,
-                                                                              theriac_error **error) THERIAC_NOEXCEPT;
-
-/* A table as an Arrow stream, without a copy of the columns where they are stored as Arrow wants them: "codes" (the
- * long form that theriac_dataset_from_arrow reads), "visits", "patients", "vocabulary". `stream` is filled; its
- * release callback may be called from any thread, after the data set was released too. */
+/* A table as an Arrow stream, without a copy of the columns where they are stored as Arrow wants
+ * them: "codes" (the long form that theriac_dataset_from_arrow reads), "visits", "patients",
+ * "vocabulary". `stream` is filled; its release callback may be called from any thread, after the
+ * data set was released too. */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
 theriac_dataset_table(const theriac_dataset *dataset, const char *table, size_t table_length,
                       struct ArrowArrayStream *stream, theriac_error **error) THERIAC_NOEXCEPT;
 
-/* A table as text. Options (schema "dataset.export"): {"table": "patients" | "visits" | "codes" | "vocabulary", "format":
- * "csv" | "jsonl" | "arrow" (an Arrow IPC stream, binary)}. */
-THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
-theriac_dataset_export(const theriac_dataset *dataset, const char *options_json, size_t options_length,
-                       theriac_bytes **out, theriac_error **error) THERIAC_NOEXCEPT;
+/* A table as text. Options (schema "dataset.export"): {"table": "patients" | "visits" | "codes" |
+ * "vocabulary", "format": "csv" | "jsonl" | "arrow" (an Arrow IPC stream, binary)}. */
+THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_dataset_export(
+    const theriac_dataset *dataset, const char *options_json, size_t options_length,
+    theriac_bytes **out, theriac_error **error) THERIAC_NOEXCEPT;
 
 /* Writes a directory that theriac_dataset_open reads back, whole or not at all. */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
-theriac_dataset_save(const theriac_dataset *dataset, const char *path, size_t path_length, int32_t overwrite,
-                     theriac_error **error) THERIAC_NOEXCEPT;
-THERIAC_API theriac_dataset *THERIAC_CALL theriac_dataset_retain(theriac_dataset *dataset) THERIAC_NOEXCEPT;
+theriac_dataset_save(const theriac_dataset *dataset, const char *path, size_t path_length,
+                     int32_t overwrite, theriac_error **error) THERIAC_NOEXCEPT;
+THERIAC_API theriac_dataset *THERIAC_CALL theriac_dataset_retain(theriac_dataset *dataset)
+    THERIAC_NOEXCEPT;
 THERIAC_API void THERIAC_CALL theriac_dataset_release(theriac_dataset *dataset) THERIAC_NOEXCEPT;
 
-/* ---- Models ------------------------------------------------------------------------------------------- */
+/* ---- Models ---------------------------------------------------------------------------------- */
 
-/* An untrained model of a method ("gamenet", "retain", "logistic_regression", "most_frequent", "nearest_visit",
- * "code_tree", ...; theriac_schema(NULL) lists them). Options: schema "method.NAME". Loads the engine. */
+/* An untrained model of a method ("gamenet", "retain", "logistic_regression", "most_frequent",
+ * "nearest_visit", "code_tree", ...; theriac_schema(NULL) lists them). Options: schema
+ * "method.NAME". Loads the engine. */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
-theriac_model_create(const theriac_context *context, const char *method, size_t method_length, const char *options_json,
-                     size_t options_length, theriac_model **out, theriac_error **error) THERIAC_NOEXCEPT;
+theriac_model_create(const theriac_context *context, const char *method, size_t method_length,
+                     const char *options_json, size_t options_length, theriac_model **out,
+                     theriac_error **error) THERIAC_NOEXCEPT;
 
-/* Trains. `train` may be NULL for methods that need no data; `valid` may be NULL, then nothing is selected and
- * nothing stops early. Options (schema "model.fit"): {"checkpoint": DIR, "resume": false}. Exclusive. A cancelled
- * fit returns THERIAC_CANCELLED and the model keeps the best weights so far. */
+/* Trains. `train` may be NULL for methods that need no data; `valid` may be NULL, then nothing is
+ * selected and nothing stops early. Options (schema "model.fit"): {"checkpoint": DIR, "resume":
+ * false}. Exclusive. A cancelled fit returns THERIAC_CANCELLED and the model keeps the best weights
+ * so far. */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
 theriac_model_fit(theriac_model *model, const theriac_dataset *train, const theriac_dataset *valid,
-                  const char *options_json, size_t options_length, const theriac_callbacks *callbacks,
-                  theriac_error **error) THERIAC_NOEXCEPT;
+                  const char *options_json, size_t options_length,
+                  const theriac_callbacks *callbacks, theriac_error **error) THERIAC_NOEXCEPT;
 
-/* Reads a model directory. Options: {"threshold": ...} and others that a method lets a host change; NULL for none. */
-THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
-theriac_model_load(const theriac_context *context, const char *path, size_t path_length, const char *options_json,
-                   size_t options_length, theriac_model **out, theriac_error **error) THERIAC_NOEXCEPT;
+/* Reads a model directory. Options: {"threshold": ...} and others that a method lets a host change;
+ * NULL for none. */
+THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_model_load(
+    const theriac_context *context, const char *path, size_t path_length, const char *options_json,
+    size_t options_length, theriac_model **out, theriac_error **error) THERIAC_NOEXCEPT;
 
 /* Writes config.json, model.safetensors, vocabularies and tables, whole or not at all. */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
-theriac_model_save(const theriac_model *model, const char *path, size_t path_length, int32_t overwrite,
-                   theriac_error **error) THERIAC_NOEXCEPT;
+theriac_model_save(const theriac_model *model, const char *path, size_t path_length,
+                   int32_t overwrite, theriac_error **error) THERIAC_NOEXCEPT;
 
-/* Metrics on a data set. Options (schema "model.evaluate"): {"threshold": 0.3, "aggregation": "per_sample" | "per_patient",
- * "bootstrap": {"rounds": 0, ...}, ...}. theriac_result_json: {"metrics", "counts", "config", "limits"}. */
-THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
-theriac_model_evaluate(const theriac_model *model, const theriac_dataset *dataset, const char *options_json,
-                       size_t options_length, const theriac_callbacks *callbacks, theriac_result **out,
-                       theriac_error **error) THERIAC_NOEXCEPT;
+/* Metrics on a data set. Options (schema "model.evaluate"): {"threshold": 0.3, "aggregation":
+ * "per_sample" | "per_patient", "bootstrap": {"rounds": 0, ...}, ...}. theriac_result_json:
+ * {"metrics", "counts", "config", "limits"}. */
+THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_model_evaluate(
+    const theriac_model *model, const theriac_dataset *dataset, const char *options_json,
+    size_t options_length, const theriac_callbacks *callbacks, theriac_result **out,
+    theriac_error **error) THERIAC_NOEXCEPT;
 
-/* JSON: method, options, classes, vocabularies' sizes and hashes, training record, limits, versions. */
-THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_model_info(const theriac_model *model,
-                                                                            theriac_bytes **out,
-                                                                            theriac_error **error) THERIAC_NOEXCEPT;
+/* JSON: method, options, classes, vocabularies' sizes and hashes, training record, limits,
+ * versions. */
+THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_model_info(
+    const theriac_model *model, theriac_bytes **out, theriac_error **error) THERIAC_NOEXCEPT;
 
-/* A weight by its dotted name as a DLPack tensor (read-only flag set), without a copy. The consumer calls its deleter
- * once, from any thread, after the model was released too. */
+/* A weight by its dotted name as a DLPack tensor (read-only flag set), without a copy. The consumer
+ * calls its deleter once, from any thread, after the model was released too. */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
 theriac_model_tensor(const theriac_model *model, const char *name, size_t name_length,
                      struct DLManagedTensorVersioned **out, theriac_error **error) THERIAC_NOEXCEPT;
 THERIAC_API theriac_model *THERIAC_CALL theriac_model_retain(theriac_model *model) THERIAC_NOEXCEPT;
 THERIAC_API void THERIAC_CALL theriac_model_release(theriac_model *model) THERIAC_NOEXCEPT;
 
-/* ---- Sessions: scoring --------------------------------------------------------------------------------- */
+/* ---- Sessions: scoring ----------------------------------------------------------------------- */
 
-/* One thread's scoring state. Options (schema "session"): {"threshold": ..., "k": ...}; NULL for none. */
+/* One thread's scoring state. Options (schema "session"): {"threshold": ..., "k": ...}; NULL for
+ * none. */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
 theriac_session_create(const theriac_model *model, const char *options_json, size_t options_length,
                        theriac_session **out, theriac_error **error) THERIAC_NOEXCEPT;
 
-/* One patient, documents in and out (schema "request", docs/recommendation.md): {"patient": {"visits": [{"date",
- * "diagnoses": [{"system", "code"}], "procedures": [...], "medications": [...]}]}, "k", "threshold"} ->
- * {"classes": [{"code", "probability", "recommended"}], "interactions": [...], "inputs": {"used", "ignored",
- * "substituted"}, "model": {...}}. The last visit is the current one; its medications are not used. */
+/* One patient, documents in and out (schema "request", docs/recommendation.md): {"patient":
+ * {"visits": [{"date", "diagnoses": [{"system", "code"}], "procedures": [...], "medications":
+ * [...]}]}, "k", "threshold"} -> {"classes": [{"code", "probability", "recommended"}],
+ * "interactions": [...], "inputs": {"used", "ignored", "substituted"}, "model": {...}}. The last
+ * visit is the current one; its medications are not used. */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
 theriac_session_recommend(theriac_session *session, const char *request_json, size_t request_length,
                           theriac_bytes **out, theriac_error **error) THERIAC_NOEXCEPT;
 
-/* The answer of theriac_session_recommend with "explanation": each input code's effect on each listed class when left
- * out, and the model's own attention weights. Same request. */
+/* The answer of theriac_session_recommend with "explanation": each input code's effect on each
+ * listed class when left out, and the model's own attention weights. Same request. */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
-theriac_session_explain(theriac_session *session, const char *request_json, size_t request_length, theriac_bytes **out,
-                        theriac_error **error) THERIAC_NOEXCEPT;
+theriac_session_explain(theriac_session *session, const char *request_json, size_t request_length,
+                        theriac_bytes **out, theriac_error **error) THERIAC_NOEXCEPT;
 
 /* Values of `field` and `system` below. */
 #define THERIAC_DIAGNOSIS ((int32_t)0)
@@ -368,34 +396,36 @@ theriac_session_explain(theriac_session *session, const char *request_json, size
 #define THERIAC_ATC ((int32_t)5)
 #define THERIAC_LOCAL ((int32_t)11)
 
-/* One patient, plain arrays, nothing allocated after warm-up. Entry i is code[i] (NUL-terminated; dots and case as the
- * host has them) of system[i] in field[i] of visit visit[i]; visit numbers do not decrease, the last one is the
- * current visit. Writes the `capacity` most probable classes, best first: class_code[i] (lives as long as the model)
- * and probability[i] in [0, 1]; `count` of them; `ignored` entries had no use (unknown code, medication of the current
- * visit). `ignored` may be NULL. */
-THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
-theriac_session_recommend_codes(theriac_session *session, uint64_t entries, const int32_t *visit, const int32_t *field,
-                                const int32_t *system, const char *const *code, uint64_t capacity,
-                                const char **class_code, float *probability, uint64_t *count, uint64_t *ignored,
-                                theriac_error **error) THERIAC_NOEXCEPT;
+/* One patient, plain arrays, nothing allocated after warm-up. Entry i is code[i] (NUL-terminated;
+ * dots and case as the host has them) of system[i] in field[i] of visit visit[i]; visit numbers do
+ * not decrease, the last one is the current visit. Writes the `capacity` most probable classes,
+ * best first: class_code[i] (lives as long as the model) and probability[i] in [0, 1]; `count` of
+ * them; `ignored` entries had no use (unknown code, medication of the current visit). `ignored` may
+ * be NULL. */
+THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_session_recommend_codes(
+    theriac_session *session, uint64_t entries, const int32_t *visit, const int32_t *field,
+    const int32_t *system, const char *const *code, uint64_t capacity, const char **class_code,
+    float *probability, uint64_t *count, uint64_t *ignored, theriac_error **error) THERIAC_NOEXCEPT;
 
-/* A batch: an Arrow stream of coded entries in (as in theriac_dataset_from_arrow; consumed), an Arrow stream out with
- * one row a visit and class: patient, visit, class, probability (float), recommended (bool). Options: {"k": 0 (all)}. */
-THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
-theriac_session_recommend_arrow(theriac_session *session, struct ArrowArrayStream *stream, const char *options_json,
-                                size_t options_length, const theriac_callbacks *callbacks,
-                                struct ArrowArrayStream *out, theriac_error **error) THERIAC_NOEXCEPT;
+/* A batch: an Arrow stream of coded entries in (as in theriac_dataset_from_arrow; consumed), an
+ * Arrow stream out with one row a visit and class: patient, visit, class, probability (float),
+ * recommended (bool). Options: {"k": 0 (all)}. */
+THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_session_recommend_arrow(
+    theriac_session *session, struct ArrowArrayStream *stream, const char *options_json,
+    size_t options_length, const theriac_callbacks *callbacks, struct ArrowArrayStream *out,
+    theriac_error **error) THERIAC_NOEXCEPT;
 THERIAC_API void THERIAC_CALL theriac_session_release(theriac_session *session) THERIAC_NOEXCEPT;
 
-/* ---- Results ------------------------------------------------------------------------------------------ */
+/* ---- Results --------------------------------------------------------------------------------- */
 
 /* The report; lives as long as the result. */
-THERIAC_API const char *THERIAC_CALL theriac_result_json(const theriac_result *result) THERIAC_NOEXCEPT;
-/* The report's metrics as an Arrow stream: metric (text), value (double), std, low, high (double, null without
- * bootstrap). */
-THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_result_table(const theriac_result *result,
-                                                                              struct ArrowArrayStream *stream,
-                                                                              theriac_error **error) THERIAC_NOEXCEPT;
+THERIAC_API const char *THERIAC_CALL theriac_result_json(const theriac_result *result)
+    THERIAC_NOEXCEPT;
+/* The report's metrics as an Arrow stream: metric (text), value (double), std, low, high (double,
+ * null without bootstrap). */
+THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
+theriac_result_table(const theriac_result *result, struct ArrowArrayStream *stream,
+                     theriac_error **error) THERIAC_NOEXCEPT;
 THERIAC_API void THERIAC_CALL theriac_result_release(theriac_result *result) THERIAC_NOEXCEPT;
 
 #if defined(__cplusplus)

@@ -1,12 +1,14 @@
-// theriac.hpp: C++17 over theriac.h, header only. Move-only handles that release themselves, exceptions instead of
-// status codes, std::string and std::string_view instead of pointer and length.
+// theriac.hpp: C++17 over theriac.h, header only. Move-only handles that release themselves,
+// exceptions instead of status codes, std::string and std::string_view instead of pointer and
+// length.
 //
 //     theriac::Context context;
 //     theriac::Model model = theriac::Model::load(context, "model");
 //     theriac::Session session(model);
 //     std::string answer = session.recommend(request_json);
 //
-// Thread safety is theriac.h's: const member functions may run at the same time, a Session belongs to one thread.
+// Thread safety is theriac.h's: const member functions may run at the same time, a Session belongs
+// to one thread.
 #ifndef THERIAC_THERIAC_HPP_
 #define THERIAC_THERIAC_HPP_
 
@@ -37,8 +39,10 @@ class Exception : public std::runtime_error {
   std::string details_;
 };
 
-// Return false to cancel. `metrics_json` is "{}" or a JSON object. May throw: the exception comes out of the call.
-using Progress = std::function<bool(std::string_view phase, std::uint64_t done, std::uint64_t total, std::string_view metrics_json)>;
+// Return false to cancel. `metrics_json` is "{}" or a JSON object. May throw: the exception comes
+// out of the call.
+using Progress = std::function<bool(std::string_view phase, std::uint64_t done, std::uint64_t total,
+                                    std::string_view metrics_json)>;
 
 namespace internal {
 
@@ -96,7 +100,8 @@ class CancelToken {
 
 namespace internal {
 
-// The callbacks struct for one call; carries an exception of the host's function back to the caller.
+// The callbacks struct for one call; carries an exception of the host's function back to the
+// caller.
 class Callbacks {
  public:
   Callbacks(const Progress& progress, const CancelToken* cancel) : progress_(progress) {
@@ -118,7 +123,8 @@ class Callbacks {
   }
 
  private:
-  static std::int32_t call(const char* phase, std::uint64_t done, std::uint64_t total, const char* metrics, void* user) {
+  static std::int32_t call(const char* phase, std::uint64_t done, std::uint64_t total,
+                           const char* metrics, void* user) {
     auto* self = static_cast<Callbacks*>(user);
     try {
       return self->progress_(phase, done, total, metrics) ? 0 : 1;
@@ -137,26 +143,38 @@ class Callbacks {
 // Library-wide facts.
 inline std::string build_info() { return internal::text_from(theriac_build_info); }
 inline std::string schema(std::string_view kind = {}) {
-  return internal::text_from([&](theriac_bytes** out, theriac_error** error) { return theriac_schema(kind.data(), kind.size(), out, error); });
+  return internal::text_from([&](theriac_bytes** out, theriac_error** error) {
+    return theriac_schema(kind.data(), kind.size(), out, error);
+  });
 }
 
 class Context {
  public:
   explicit Context(std::string_view options_json = {}) {
     theriac_context* raw = nullptr;
-    internal::invoke([&](theriac_error** error) { return theriac_context_create(options_json.data(), options_json.size(), &raw, error); });
+    internal::invoke([&](theriac_error** error) {
+      return theriac_context_create(options_json.data(), options_json.size(), &raw, error);
+    });
     handle_.reset(raw);
   }
   std::string info() const {
-    return internal::text_from([&](theriac_bytes** out, theriac_error** error) { return theriac_context_info(get(), out, error); });
+    return internal::text_from([&](theriac_bytes** out, theriac_error** error) {
+      return theriac_context_info(get(), out, error);
+    });
   }
   std::string codes_query(std::string_view request_json) const {
-    return internal::text_from([&](theriac_bytes** out, theriac_error** error) { return theriac_codes_query(get(), request_json.data(), request_json.size(), out, error); });
+    return internal::text_from([&](theriac_bytes** out, theriac_error** error) {
+      return theriac_codes_query(get(), request_json.data(), request_json.size(), out, error);
+    });
   }
   // Writes synthetic data in real file layouts.
-  void generate(std::string_view options_json, const Progress& progress = {}, const CancelToken* cancel = nullptr) const {
+  void generate(std::string_view options_json, const Progress& progress = {},
+                const CancelToken* cancel = nullptr) const {
     internal::Callbacks callbacks(progress, cancel);
-    callbacks.run([&](theriac_error** error) { return theriac_dataset_generate(get(), options_json.data(), options_json.size(), callbacks.get(), error); });
+    callbacks.run([&](theriac_error** error) {
+      return theriac_dataset_generate(get(), options_json.data(), options_json.size(),
+                                      callbacks.get(), error);
+    });
   }
   theriac_context* get() const noexcept { return handle_.get(); }
 
@@ -167,34 +185,50 @@ class Context {
 class Dataset {
  public:
   struct Parts;
-  static Dataset open(const Context& context, std::string_view options_json, const Progress& progress = {}, const CancelToken* cancel = nullptr) {
+  static Dataset open(const Context& context, std::string_view options_json,
+                      const Progress& progress = {}, const CancelToken* cancel = nullptr) {
     Dataset dataset;
     theriac_dataset* raw = nullptr;
     internal::Callbacks callbacks(progress, cancel);
-    callbacks.run([&](theriac_error** error) { return theriac_dataset_open(context.get(), options_json.data(), options_json.size(), callbacks.get(), &raw, error); });
+    callbacks.run([&](theriac_error** error) {
+      return theriac_dataset_open(context.get(), options_json.data(), options_json.size(),
+                                  callbacks.get(), &raw, error);
+    });
     dataset.handle_.reset(raw);
     return dataset;
   }
   // Consumes the stream.
-  static Dataset from_arrow(const Context& context, ArrowArrayStream* stream, std::string_view options_json = {}) {
+  static Dataset from_arrow(const Context& context, ArrowArrayStream* stream,
+                            std::string_view options_json = {}) {
     Dataset dataset;
     theriac_dataset* raw = nullptr;
-    internal::invoke([&](theriac_error** error) { return theriac_dataset_from_arrow(context.get(), stream, options_json.data(), options_json.size(), &raw, error); });
+    internal::invoke([&](theriac_error** error) {
+      return theriac_dataset_from_arrow(context.get(), stream, options_json.data(),
+                                        options_json.size(), &raw, error);
+    });
     dataset.handle_.reset(raw);
     return dataset;
   }
   Parts split(std::string_view options_json = {}) const;
   std::string info() const {
-    return internal::text_from([&](theriac_bytes** out, theriac_error** error) { return theriac_dataset_info(get(), out, error); });
+    return internal::text_from([&](theriac_bytes** out, theriac_error** error) {
+      return theriac_dataset_info(get(), out, error);
+    });
   }
   void table(std::string_view name, ArrowArrayStream* stream) const {
-    internal::invoke([&](theriac_error** error) { return theriac_dataset_table(get(), name.data(), name.size(), stream, error); });
+    internal::invoke([&](theriac_error** error) {
+      return theriac_dataset_table(get(), name.data(), name.size(), stream, error);
+    });
   }
   std::string export_text(std::string_view options_json) const {
-    return internal::text_from([&](theriac_bytes** out, theriac_error** error) { return theriac_dataset_export(get(), options_json.data(), options_json.size(), out, error); });
+    return internal::text_from([&](theriac_bytes** out, theriac_error** error) {
+      return theriac_dataset_export(get(), options_json.data(), options_json.size(), out, error);
+    });
   }
   void save(std::string_view path, bool overwrite = false) const {
-    internal::invoke([&](theriac_error** error) { return theriac_dataset_save(get(), path.data(), path.size(), overwrite ? 1 : 0, error); });
+    internal::invoke([&](theriac_error** error) {
+      return theriac_dataset_save(get(), path.data(), path.size(), overwrite ? 1 : 0, error);
+    });
   }
   theriac_dataset* get() const noexcept { return handle_.get(); }
 
@@ -208,7 +242,10 @@ struct Dataset::Parts {
 
 inline Dataset::Parts Dataset::split(std::string_view options_json) const {
   theriac_dataset *train = nullptr, *valid = nullptr, *test = nullptr;
-  internal::invoke([&](theriac_error** error) { return theriac_dataset_split(get(), options_json.data(), options_json.size(), &train, &valid, &test, error); });
+  internal::invoke([&](theriac_error** error) {
+    return theriac_dataset_split(get(), options_json.data(), options_json.size(), &train, &valid,
+                                 &test, error);
+  });
   Parts parts;
   parts.train.handle_.reset(train);
   parts.valid.handle_.reset(valid);
@@ -218,45 +255,66 @@ inline Dataset::Parts Dataset::split(std::string_view options_json) const {
 
 class Model {
  public:
-  static Model create(const Context& context, std::string_view method, std::string_view options_json = {}) {
+  static Model create(const Context& context, std::string_view method,
+                      std::string_view options_json = {}) {
     Model model;
     theriac_model* raw = nullptr;
-    internal::invoke([&](theriac_error** error) { return theriac_model_create(context.get(), method.data(), method.size(), options_json.data(), options_json.size(), &raw, error); });
+    internal::invoke([&](theriac_error** error) {
+      return theriac_model_create(context.get(), method.data(), method.size(), options_json.data(),
+                                  options_json.size(), &raw, error);
+    });
     model.handle_.reset(raw);
     return model;
   }
-  static Model load(const Context& context, std::string_view path, std::string_view options_json = {}) {
+  static Model load(const Context& context, std::string_view path,
+                    std::string_view options_json = {}) {
     Model model;
     theriac_model* raw = nullptr;
-    internal::invoke([&](theriac_error** error) { return theriac_model_load(context.get(), path.data(), path.size(), options_json.data(), options_json.size(), &raw, error); });
+    internal::invoke([&](theriac_error** error) {
+      return theriac_model_load(context.get(), path.data(), path.size(), options_json.data(),
+                                options_json.size(), &raw, error);
+    });
     model.handle_.reset(raw);
     return model;
   }
   // `train` and `valid` may be null where the method allows it.
-  void fit(const Dataset* train, const Dataset* valid = nullptr, std::string_view options_json = {}, const Progress& progress = {}, const CancelToken* cancel = nullptr) {
+  void fit(const Dataset* train, const Dataset* valid = nullptr, std::string_view options_json = {},
+           const Progress& progress = {}, const CancelToken* cancel = nullptr) {
     internal::Callbacks callbacks(progress, cancel);
     callbacks.run([&](theriac_error** error) {
-      return theriac_model_fit(get(), train == nullptr ? nullptr : train->get(), valid == nullptr ? nullptr : valid->get(), options_json.data(), options_json.size(), callbacks.get(), error);
+      return theriac_model_fit(get(), train == nullptr ? nullptr : train->get(),
+                               valid == nullptr ? nullptr : valid->get(), options_json.data(),
+                               options_json.size(), callbacks.get(), error);
     });
   }
   void save(std::string_view path, bool overwrite = false) const {
-    internal::invoke([&](theriac_error** error) { return theriac_model_save(get(), path.data(), path.size(), overwrite ? 1 : 0, error); });
+    internal::invoke([&](theriac_error** error) {
+      return theriac_model_save(get(), path.data(), path.size(), overwrite ? 1 : 0, error);
+    });
   }
   // The report as JSON.
-  std::string evaluate(const Dataset& dataset, std::string_view options_json = {}, const Progress& progress = {}, const CancelToken* cancel = nullptr) const {
+  std::string evaluate(const Dataset& dataset, std::string_view options_json = {},
+                       const Progress& progress = {}, const CancelToken* cancel = nullptr) const {
     theriac_result* raw = nullptr;
     internal::Callbacks callbacks(progress, cancel);
-    callbacks.run([&](theriac_error** error) { return theriac_model_evaluate(get(), dataset.get(), options_json.data(), options_json.size(), callbacks.get(), &raw, error); });
+    callbacks.run([&](theriac_error** error) {
+      return theriac_model_evaluate(get(), dataset.get(), options_json.data(), options_json.size(),
+                                    callbacks.get(), &raw, error);
+    });
     const internal::Owned<theriac_result, theriac_result_release> result(raw);
     return theriac_result_json(result.get());
   }
   std::string info() const {
-    return internal::text_from([&](theriac_bytes** out, theriac_error** error) { return theriac_model_info(get(), out, error); });
+    return internal::text_from([&](theriac_bytes** out, theriac_error** error) {
+      return theriac_model_info(get(), out, error);
+    });
   }
   // The caller owns the tensor and calls its deleter.
   DLManagedTensorVersioned* tensor(std::string_view name) const {
     DLManagedTensorVersioned* out = nullptr;
-    internal::invoke([&](theriac_error** error) { return theriac_model_tensor(get(), name.data(), name.size(), &out, error); });
+    internal::invoke([&](theriac_error** error) {
+      return theriac_model_tensor(get(), name.data(), name.size(), &out, error);
+    });
     return out;
   }
   theriac_model* get() const noexcept { return handle_.get(); }
@@ -269,18 +327,29 @@ class Session {
  public:
   explicit Session(const Model& model, std::string_view options_json = {}) {
     theriac_session* raw = nullptr;
-    internal::invoke([&](theriac_error** error) { return theriac_session_create(model.get(), options_json.data(), options_json.size(), &raw, error); });
+    internal::invoke([&](theriac_error** error) {
+      return theriac_session_create(model.get(), options_json.data(), options_json.size(), &raw,
+                                    error);
+    });
     handle_.reset(raw);
   }
   std::string recommend(std::string_view request_json) {
-    return internal::text_from([&](theriac_bytes** out, theriac_error** error) { return theriac_session_recommend(get(), request_json.data(), request_json.size(), out, error); });
+    return internal::text_from([&](theriac_bytes** out, theriac_error** error) {
+      return theriac_session_recommend(get(), request_json.data(), request_json.size(), out, error);
+    });
   }
   std::string explain(std::string_view request_json) {
-    return internal::text_from([&](theriac_bytes** out, theriac_error** error) { return theriac_session_explain(get(), request_json.data(), request_json.size(), out, error); });
+    return internal::text_from([&](theriac_bytes** out, theriac_error** error) {
+      return theriac_session_explain(get(), request_json.data(), request_json.size(), out, error);
+    });
   }
   // Batch: consumes `stream`, fills `out`.
-  void recommend_arrow(ArrowArrayStream* stream, ArrowArrayStream* out, std::string_view options_json = {}) {
-    internal::invoke([&](theriac_error** error) { return theriac_session_recommend_arrow(get(), stream, options_json.data(), options_json.size(), nullptr, out, error); });
+  void recommend_arrow(ArrowArrayStream* stream, ArrowArrayStream* out,
+                       std::string_view options_json = {}) {
+    internal::invoke([&](theriac_error** error) {
+      return theriac_session_recommend_arrow(get(), stream, options_json.data(),
+                                             options_json.size(), nullptr, out, error);
+    });
   }
   theriac_session* get() const noexcept { return handle_.get(); }
 

@@ -298,8 +298,8 @@ void replace_directory(const fs::path& target, bool overwrite, std::string_view 
   if (overwrite && fs::is_directory(target, ignored) && !fs::is_empty(target, ignored) &&
       !fs::exists(target / marker, ignored)) {
     throw Error(Code::kAlreadyExists,
-                "'" + target.string() + "' is a folder of something else (it holds no " + std::string(marker) +
-                    ") and is not replaced; name a new folder")
+                "'" + target.string() + "' is a folder of something else (it holds no " +
+                    std::string(marker) + ") and is not replaced; name a new folder")
         .at("file", target.string());
   }
   replace_directory(target, overwrite, fill);

@@ -46,8 +46,9 @@ void replace_file(const std::filesystem::path& target, std::string_view bytes);
 // kAlreadyExists. `fill` writes files under the path it is given.
 void replace_directory(const std::filesystem::path& target, bool overwrite,
                        const std::function<void(const std::filesystem::path&)>& fill);
-// The same, for formats that know their own: an existing directory is replaced only if it is empty or holds a file named
-// `marker` ("config.json"), so that a mistyped path never costs somebody's files. kAlreadyExists otherwise.
+// The same, for formats that know their own: an existing directory is replaced only if it is empty
+// or holds a file named `marker` ("config.json"), so that a mistyped path never costs somebody's
+// files. kAlreadyExists otherwise.
 void replace_directory(const std::filesystem::path& target, bool overwrite, std::string_view marker,
                        const std::function<void(const std::filesystem::path&)>& fill);
 

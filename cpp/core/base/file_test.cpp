@@ -234,7 +234,8 @@ TEST(ReplaceDirectory, AFolderOfSomethingElseStays) {
   fs::create_directory(folder / "photos");
   write_plain(folder / "photos" / "one", "1");
   const auto fill = [](const fs::path& stage) { write_plain(stage / "config.json", "{}"); };
-  const auto failure = failure_of([&] { replace_directory(folder / "photos", true, "config.json", fill); });
+  const auto failure =
+      failure_of([&] { replace_directory(folder / "photos", true, "config.json", fill); });
   ASSERT_TRUE(failure);
   EXPECT_EQ(failure->code, Code::kAlreadyExists);
   EXPECT_TRUE(fs::exists(folder / "photos" / "one"));

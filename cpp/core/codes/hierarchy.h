@@ -36,7 +36,8 @@ class Hierarchy {
   // accepted); parents are the longest listed prefix, then block and chapter by rule. Only these
   // inner nodes are added.
   static Hierarchy from_order_file(System system, const std::filesystem::path& path);
-  // Either of the two, told apart by content: an order file begins with a number, a table with its column names.
+  // Either of the two, told apart by content: an order file begins with a number, a table with its
+  // column names.
   static Hierarchy from_list(System system, const std::filesystem::path& path);
   // Every code given and all of its structural ancestors, as a listed hierarchy (codes sorted):
   // what pre-training uses when there is no official list.

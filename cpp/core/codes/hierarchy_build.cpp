@@ -2,8 +2,8 @@
 #include <set>
 #include <utility>
 
-#include "cpp/core/base/input.h"
 #include "cpp/core/base/csv.h"
+#include "cpp/core/base/input.h"
 #include "cpp/core/codes/hierarchy.h"
 #include "cpp/core/codes/lines.h"
 #include "cpp/core/codes/structural.h"

@@ -36,8 +36,8 @@ struct HierarchyClaimOptions {
   std::int64_t train = 6000, test = 1500, classes = 40;
   static const OptionTable<HierarchyClaimOptions>& table();
 };
-// All three parts have the same vocabularies (procedures: the union of their codes), so that ids agree;
-// what a model has seen are the codes that occur in `train`.
+// All three parts have the same vocabularies (procedures: the union of their codes), so that ids
+// agree; what a model has seen are the codes that occur in `train`.
 struct HierarchyClaim {
   data::Cohort train, test_seen, test_unseen;
 };

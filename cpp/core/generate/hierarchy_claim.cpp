@@ -24,7 +24,8 @@ constexpr double kRankExponent = 0.8;
 constexpr std::uint64_t kMostLeaves = 5;         // in one visit
 constexpr std::int64_t kFirstVisit = 946684800;  // 2000-01-01; visits are a day apart
 
-// Leaves of the official list: the four-digit rows whose is_leaf is 1 (3,661; another 221 end at three digits).
+// Leaves of the official list: the four-digit rows whose is_leaf is 1 (3,661; another 221 end at
+// three digits).
 std::vector<std::string> listed_leaves(const std::filesystem::path& path) {
   CsvReader reader(open_source(path));
   const std::size_t code = reader.column("code"), leaf = reader.column("is_leaf");

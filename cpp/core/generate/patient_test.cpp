@@ -119,7 +119,8 @@ TEST(Patient, ConditionsFitSexAgeAndCause) {
       EXPECT_NE(reason.sex, patient.female ? Sex::kMale : Sex::kFemale) << reason.name;
       const double age = patient.age_at(visit.admit);
       // Ages are completed years.
-      EXPECT_TRUE(reason.ages.from <= age && age < reason.ages.to + 1) << reason.name << " at " << age;
+      EXPECT_TRUE(reason.ages.from <= age && age < reason.ages.to + 1)
+          << reason.name << " at " << age;
       for (const auto cause : reason.needs) {
         EXPECT_TRUE(present(visit, condition_named(cause))) << reason.name << " without " << cause;
       }

@@ -14,8 +14,8 @@ namespace {
 using codes::System;
 using data::Field;
 
-// No code of any system is longer; what is longer is a text in the wrong place, and stays out of the
-// report.
+// No code of any system is longer; what is longer is a text in the wrong place, and stays out of
+// the report.
 constexpr std::size_t kLongestCode = 64;
 constexpr std::size_t kLongestName = 120;
 
@@ -157,12 +157,14 @@ void CodeResolver::name_medication(std::uint32_t position, std::string_view name
   if (known.empty() && name.size() <= kLongestName) known = name;
 }
 
-void CodeResolver::count_unmapped(const ResolvedCode& resolved, data::Accounting& accounting) const {
+void CodeResolver::count_unmapped(const ResolvedCode& resolved,
+                                  data::Accounting& accounting) const {
   if (resolved.system == System::kUnknown || resolved.text.empty()) return;
   accounting.unmapped(codes::system_name(resolved.system), resolved.text);
 }
 
-void CodeResolver::count_unmapped_medication(std::uint32_t position, data::Accounting& accounting) const {
+void CodeResolver::count_unmapped_medication(std::uint32_t position,
+                                             data::Accounting& accounting) const {
   const codes::MedicalCode& medication = codes_.at(position);
   accounting.unmapped(codes::system_name(medication.system), medication.text);
   if (!names_[position].empty()) accounting.unmapped("drug name", names_[position]);

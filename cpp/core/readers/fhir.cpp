@@ -35,7 +35,8 @@ std::vector<fs::path> fhir_files(const fs::path& path) {
   std::error_code failed;
   const auto status = fs::status(path, failed);
   if (!fs::exists(status)) {
-    throw Error(Code::kNotFound, "'" + path.string() + "' does not exist").at("file", path.string());
+    throw Error(Code::kNotFound, "'" + path.string() + "' does not exist")
+        .at("file", path.string());
   }
   if (!fs::is_directory(status)) return {path};
   std::vector<fs::path> files;
@@ -43,8 +44,9 @@ std::vector<fs::path> fhir_files(const fs::path& path) {
     if (entry.is_regular_file() && is_fhir_file(entry.path())) files.push_back(entry.path());
   }
   if (files.empty()) {
-    throw Error(Code::kNotFound, "'" + path.string() +
-                                     "' holds no FHIR file; expected .ndjson or .json, plain or .gz")
+    throw Error(
+        Code::kNotFound,
+        "'" + path.string() + "' holds no FHIR file; expected .ndjson or .json, plain or .gz")
         .at("file", path.string());
   }
   std::sort(files.begin(), files.end());

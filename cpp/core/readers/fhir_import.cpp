@@ -13,8 +13,8 @@ namespace {
 using codes::System;
 using data::Field;
 
-// Every status of the R4 value sets that a rule rejects, as a reason; the data's own word never enters
-// the report.
+// Every status of the R4 value sets that a rule rejects, as a reason; the data's own word never
+// enters the report.
 struct StatusReason {
   std::string_view status, reason;
 };
@@ -45,8 +45,12 @@ bool is_one_of(std::string_view word, std::initializer_list<std::string_view> wo
   return std::find(words.begin(), words.end(), word) != words.end();
 }
 
-bool is_kept_encounter(std::string_view status) { return is_one_of(status, {"finished", "in-progress"}); }
-bool is_kept_procedure(std::string_view status) { return is_one_of(status, {"completed", "in-progress"}); }
+bool is_kept_encounter(std::string_view status) {
+  return is_one_of(status, {"finished", "in-progress"});
+}
+bool is_kept_procedure(std::string_view status) {
+  return is_one_of(status, {"completed", "in-progress"});
+}
 // Ordered, whatever became of it: only what was never meant, or never was, is left out.
 bool is_kept_request(std::string_view status) {
   return is_one_of(status, {"active", "on-hold", "completed", "stopped", "unknown"});
@@ -56,8 +60,8 @@ bool is_kept_administration(std::string_view status) {
   return is_one_of(status, {"in-progress", "on-hold", "completed", "stopped"});
 }
 
-// "Type/id" of a literal reference: relative, absolute or to a version; a urn as it stands. Empty for
-// what leads nowhere: a conditional reference, or "#id" without that contained resource.
+// "Type/id" of a literal reference: relative, absolute or to a version; a urn as it stands. Empty
+// for what leads nowhere: a conditional reference, or "#id" without that contained resource.
 std::string_view reference_key(std::string_view reference) {
   if (reference.starts_with("urn:")) return reference;
   if (reference.starts_with('#') || reference.find('?') != std::string_view::npos) return {};
@@ -71,7 +75,8 @@ std::string_view reference_key(std::string_view reference) {
 // The id of a resource from its name: the text after "Type/", or the whole urn.
 std::string_view id_of(std::string_view name) {
   const std::size_t slash = name.rfind('/');
-  return name.starts_with("urn:") || slash == std::string_view::npos ? name : name.substr(slash + 1);
+  return name.starts_with("urn:") || slash == std::string_view::npos ? name
+                                                                     : name.substr(slash + 1);
 }
 
 constexpr std::string_view kNoCode = "text only, no code";
@@ -157,7 +162,8 @@ void FhirImport::bind(const std::array<std::uint32_t, 2>& names, Binding target)
   }
 }
 
-std::int64_t FhirImport::moment(std::string_view text, const char* field, const FhirParser& parser) const {
+std::int64_t FhirImport::moment(std::string_view text, const char* field,
+                                const FhirParser& parser) const {
   if (text.empty()) return data::kNoTime;
   try {
     return data::parse_time(text);
@@ -202,7 +208,8 @@ void FhirImport::add_patient(const FhirResource& resource, const FhirParser& par
   const auto names = names_of(resource);
   const Binding known = bound(names);
   if (known.kind == Kind::kPatient) return rows.dropped(kRepeated);
-  if (known.kind != Kind::kNothing) throw parser.error("id", "is the id of another kind of resource as well");
+  if (known.kind != Kind::kNothing)
+    throw parser.error("id", "is the id of another kind of resource as well");
   const std::uint32_t name = names[0] != kNone ? names[0] : names[1];
   if (name == kNone) return rows.dropped("no id");
   bind(names, {Kind::kPatient, static_cast<std::uint32_t>(patients_.size())});
@@ -213,8 +220,9 @@ void FhirImport::add_patient(const FhirResource& resource, const FhirParser& par
 void FhirImport::add_encounter(const FhirResource& resource, const FhirParser& parser) {
   RowCounts& rows = counts(FhirType::kEncounter);
   const auto names = names_of(resource);
-  Encounter encounter{names[0] != kNone ? names[0] : names[1], name_of(resource.subject), name_of(resource.part_of),
-                      moment(resource.start, "period.start", parser), is_kept_encounter(resource.status)};
+  Encounter encounter{names[0] != kNone ? names[0] : names[1], name_of(resource.subject),
+                      name_of(resource.part_of), moment(resource.start, "period.start", parser),
+                      is_kept_encounter(resource.status)};
   const std::int64_t end = moment(resource.end, "period.end", parser);
   if (encounter.name == kNone) return rows.dropped("no id");
   const Binding known = bound(names);
@@ -224,14 +232,16 @@ void FhirImport::add_encounter(const FhirResource& resource, const FhirParser& p
                          encounters_[known.index].start == encounter.start &&
                          encounters_[known.index].kept == encounter.kept;
     if (is_same) return rows.dropped(kRepeated);
-    throw parser.error("id", "is the id of an earlier resource with another patient, start or status");
+    throw parser.error("id",
+                       "is the id of an earlier resource with another patient, start or status");
   }
   const auto index = static_cast<std::uint32_t>(encounters_.size());
   bind(names, {Kind::kEncounter, index});
   encounters_.push_back(encounter);
   if (!encounter.kept) return rows.dropped(status_reason(resource.status));
   if (encounter.start == data::kNoTime) ++undated_;
-  if (encounter.start != data::kNoTime && end != data::kNoTime && end < encounter.start) ++reversed_dates_;
+  if (encounter.start != data::kNoTime && end != data::kNoTime && end < encounter.start)
+    ++reversed_dates_;
   for (const std::string_view condition : resource.diagnoses) {
     if (!condition.empty()) diagnosis_links_.emplace_back(name_of(condition), index);
   }
@@ -240,7 +250,8 @@ void FhirImport::add_encounter(const FhirResource& resource, const FhirParser& p
 void FhirImport::add_condition(const FhirResource& resource) {
   RowCounts& rows = counts(FhirType::kCondition);
   if (resource.verification == "refuted") return rows.dropped("verification status refuted");
-  if (resource.verification == "entered-in-error") return rows.dropped("verification status entered-in-error");
+  if (resource.verification == "entered-in-error")
+    return rows.dropped("verification status entered-in-error");
   const ResolvedCode code = choose(resource.codings, Field::kDiagnoses);
   if (!code.usable()) return rows.dropped(code.reason);
   const std::uint32_t subject = name_of(resource.subject);
@@ -276,7 +287,8 @@ void FhirImport::add_medication(const FhirResource& resource, const FhirParser& 
   if (known.kind == Kind::kMedication && medications_[known.index].code == medication.code) {
     return rows.dropped(kRepeated);
   }
-  if (known.kind != Kind::kNothing) throw parser.error("id", "is the id of an earlier resource with other content");
+  if (known.kind != Kind::kNothing)
+    throw parser.error("id", "is the id of an earlier resource with other content");
   bind(names, {Kind::kMedication, static_cast<std::uint32_t>(medications_.size())});
   medications_.push_back(medication);
   if (medication.code == kNone) return rows.dropped(medication.reason);
@@ -289,11 +301,16 @@ void FhirImport::add_medication_event(const FhirResource& resource, const FhirPa
   if (!(is_request ? is_kept_request(resource.status) : is_kept_administration(resource.status))) {
     return rows.dropped(status_reason(resource.status));
   }
-  if (is_request && !is_one_of(resource.intent, {"order", "plan"})) return rows.dropped("intent other than order or plan");
+  if (is_request && !is_one_of(resource.intent, {"order", "plan"}))
+    return rows.dropped("intent other than order or plan");
   if (resource.do_not_perform) return rows.dropped("doNotPerform");
   if (resource.encounter.empty()) return rows.dropped("no encounter");
-  MedicationEvent event{name_of(resource.encounter), name_of(resource.subject), kNone, MedicationRow::kNoDay,
-                        resource.type, !resource.medication.empty()};
+  MedicationEvent event{name_of(resource.encounter),
+                        name_of(resource.subject),
+                        kNone,
+                        MedicationRow::kNoDay,
+                        resource.type,
+                        !resource.medication.empty()};
   if (event.by_reference) {
     event.code = name_of(resource.medication);
   } else {
@@ -365,14 +382,16 @@ void FhirImport::make_visits() {
   for (std::uint32_t i = 0; i < encounters_.size(); ++i) {
     std::int64_t& first = first_part[roots[i]];
     const std::int64_t start = encounters_[i].start;
-    if (encounters_[i].kept && start != data::kNoTime && (first == data::kNoTime || start < first)) first = start;
+    if (encounters_[i].kept && start != data::kNoTime && (first == data::kNoTime || start < first))
+      first = start;
   }
   const auto is_visit = [&](const Encounter& e) { return e.kept && e.patient != kNone; };
   for (std::uint32_t i = 0; i < encounters_.size(); ++i) {
     Encounter& encounter = encounters_[i];
     if (roots[i] != i || !is_visit(encounter)) continue;
     const std::int64_t start = encounter.start != data::kNoTime ? encounter.start : first_part[i];
-    encounter.visit = store_.add_visit(encounter.patient, id_of(names_.text(encounter.name)), start);
+    encounter.visit =
+        store_.add_visit(encounter.patient, id_of(names_.text(encounter.name)), start);
   }
   for (std::uint32_t i = 0; i < encounters_.size(); ++i) {
     Encounter& encounter = encounters_[i];
@@ -418,8 +437,8 @@ void FhirImport::place_codes(std::vector<CodedEvent>& events, Field field, FhirT
   events = {};
 }
 
-// Conditions that name no encounter: an Encounter.diagnosis may name them; else a problem-list item goes
-// where the policy says.
+// Conditions that name no encounter: an Encounter.diagnosis may name them; else a problem-list item
+// goes where the policy says.
 void FhirImport::place_loose_conditions() {
   RowCounts& rows = counts(FhirType::kCondition);
   std::vector<std::uint32_t> named_by(loose_conditions_.size(), kNone);
@@ -428,7 +447,8 @@ void FhirImport::place_loose_conditions() {
     if (found.kind == Kind::kCondition) named_by[found.index] = encounters_[encounter].name;
   }
   const bool to_last_visit = policy_.problem_list == "last_visit";
-  const std::vector<std::uint32_t> last = to_last_visit ? store_.last_visits() : std::vector<std::uint32_t>();
+  const std::vector<std::uint32_t> last =
+      to_last_visit ? store_.last_visits() : std::vector<std::uint32_t>();
   std::int64_t order = static_cast<std::int64_t>(conditions_.size());
   for (std::size_t i = 0; i < loose_conditions_.size(); ++i) {
     const LooseCondition& condition = loose_conditions_[i];
@@ -494,7 +514,8 @@ data::Cohort FhirImport::finish(const std::vector<std::filesystem::path>& files,
   add_warning(provenance, "encounters that end before they start", reversed_dates_);
   add_warning(provenance, "encounters without a start", undated_);
   add_warning(provenance, "encounters merged into the one they are part of", merged_);
-  add_warning(provenance, "encounters whose partOf is not kept, of another patient, or a circle", lost_parents_);
+  add_warning(provenance, "encounters whose partOf is not kept, of another patient, or a circle",
+              lost_parents_);
   job.check();
   return data::apply_policy(std::move(patients), policy_, accounting_, std::move(provenance));
 }

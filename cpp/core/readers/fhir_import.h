@@ -46,7 +46,7 @@ class FhirImport {
   struct Encounter {
     std::uint32_t name, subject, part_of;  // names; kNone when absent
     std::int64_t start;
-    bool kept;                        // by its status
+    bool kept;                      // by its status
     std::uint32_t patient = kNone;  // found in finish()
     std::uint32_t visit = kNone;
   };
@@ -95,7 +95,8 @@ class FhirImport {
   std::vector<std::uint32_t> find_roots();
   std::uint32_t parent_of(std::uint32_t encounter);
   void make_visits();
-  std::optional<std::uint32_t> visit_of(std::uint32_t encounter, std::uint32_t subject, RowCounts& rows) const;
+  std::optional<std::uint32_t> visit_of(std::uint32_t encounter, std::uint32_t subject,
+                                        RowCounts& rows) const;
   void place_codes(std::vector<CodedEvent>& events, data::Field field, FhirType type);
   void place_loose_conditions();
   void place_medications();
@@ -107,9 +108,9 @@ class FhirImport {
   data::Accounting accounting_;
   std::vector<RowCounts> counts_;  // by FhirType
 
-  StringPool names_;               // references, as Type/id or urn
-  std::vector<Binding> bindings_;  // beside names_
-  StringPool uris_;                // of code systems
+  StringPool names_;                                   // references, as Type/id or urn
+  std::vector<Binding> bindings_;                      // beside names_
+  StringPool uris_;                                    // of code systems
   std::vector<std::array<codes::System, 2>> systems_;  // beside uris_: for others, for procedures
   std::string scratch_;
 
@@ -118,7 +119,8 @@ class FhirImport {
   std::vector<Medication> medications_;
   std::vector<CodedEvent> conditions_, procedures_;
   std::vector<LooseCondition> loose_conditions_;
-  std::vector<std::pair<std::uint32_t, std::uint32_t>> diagnosis_links_;  // condition name, encounter
+  std::vector<std::pair<std::uint32_t, std::uint32_t>>
+      diagnosis_links_;  // condition name, encounter
   std::vector<MedicationEvent> medication_events_;
   std::int64_t reversed_dates_ = 0, undated_ = 0, merged_ = 0, lost_parents_ = 0;
 };

@@ -14,22 +14,63 @@ namespace {
 
 namespace dom = simdjson::dom;
 
-constexpr std::array<std::string_view, kFhirTypeCount> kTypeNames = {
-    "Patient",           "Encounter",                "Condition",           "Procedure",
-    "MedicationRequest", "MedicationAdministration", "MedicationStatement", "Medication",
-    "Bundle",            "other resources"};
+constexpr std::array<std::string_view, kFhirTypeCount> kTypeNames = {"Patient",
+                                                                     "Encounter",
+                                                                     "Condition",
+                                                                     "Procedure",
+                                                                     "MedicationRequest",
+                                                                     "MedicationAdministration",
+                                                                     "MedicationStatement",
+                                                                     "Medication",
+                                                                     "Bundle",
+                                                                     "other resources"};
 
 // Fields of any resource that are looked at, gathered in one pass over its members.
 enum Slot : std::size_t {
-  kResourceType, kId, kStatus, kIntent, kDoNotPerform, kSubject, kEncounterField, kContext, kPartOf, kPeriod,
-  kCode, kCategory, kVerification, kAuthoredOn, kEffectiveDate, kEffectivePeriod, kMedicationConcept,
-  kMedicationReference, kContained, kDiagnosis, kEntry, kSlotCount
+  kResourceType,
+  kId,
+  kStatus,
+  kIntent,
+  kDoNotPerform,
+  kSubject,
+  kEncounterField,
+  kContext,
+  kPartOf,
+  kPeriod,
+  kCode,
+  kCategory,
+  kVerification,
+  kAuthoredOn,
+  kEffectiveDate,
+  kEffectivePeriod,
+  kMedicationConcept,
+  kMedicationReference,
+  kContained,
+  kDiagnosis,
+  kEntry,
+  kSlotCount
 };
-constexpr std::array<std::string_view, kSlotCount> kSlotNames = {
-    "resourceType", "id",       "status",             "intent",     "doNotPerform",      "subject",
-    "encounter",    "context",  "partOf",             "period",     "code",              "category",
-    "verificationStatus",       "authoredOn",         "effectiveDateTime",               "effectivePeriod",
-    "medicationCodeableConcept", "medicationReference", "contained", "diagnosis",        "entry"};
+constexpr std::array<std::string_view, kSlotCount> kSlotNames = {"resourceType",
+                                                                 "id",
+                                                                 "status",
+                                                                 "intent",
+                                                                 "doNotPerform",
+                                                                 "subject",
+                                                                 "encounter",
+                                                                 "context",
+                                                                 "partOf",
+                                                                 "period",
+                                                                 "code",
+                                                                 "category",
+                                                                 "verificationStatus",
+                                                                 "authoredOn",
+                                                                 "effectiveDateTime",
+                                                                 "effectivePeriod",
+                                                                 "medicationCodeableConcept",
+                                                                 "medicationReference",
+                                                                 "contained",
+                                                                 "diagnosis",
+                                                                 "entry"};
 
 // Where a value stands; written out only for an error.
 struct Path {
@@ -138,7 +179,8 @@ void read_codings(dom::element concept_value, const Path& path, std::vector<Fhir
   }
 }
 
-// The first code of a CodeableConcept that FHIR binds to one value set, such as a verification status.
+// The first code of a CodeableConcept that FHIR binds to one value set, such as a verification
+// status.
 std::string_view bound_code(dom::element concept_value, const Path& path) {
   std::vector<FhirCoding> codings;
   read_codings(concept_value, path, codings);
@@ -151,15 +193,18 @@ std::string_view bound_code(dom::element concept_value, const Path& path) {
 bool has_category(dom::element list, const Path& path, std::string_view code) {
   std::vector<FhirCoding> codings;
   std::int64_t index = 0;
-  for (const dom::element item : array_of(list, path)) read_codings(item, Path{&path, {}, index++}, codings);
+  for (const dom::element item : array_of(list, path))
+    read_codings(item, Path{&path, {}, index++}, codings);
   for (const FhirCoding& coding : codings) {
     if (coding.code == code) return true;
   }
   return false;
 }
 
-// Codings of the contained Medication that "#id" names; the reference stays unresolved when there is none.
-bool read_contained(dom::element list, const Path& path, std::string_view id, std::vector<FhirCoding>& out) {
+// Codings of the contained Medication that "#id" names; the reference stays unresolved when there
+// is none.
+bool read_contained(dom::element list, const Path& path, std::string_view id,
+                    std::vector<FhirCoding>& out) {
   std::int64_t index = 0;
   for (const dom::element item : array_of(list, path)) {
     const Path here{&path, {}, index++};
@@ -188,17 +233,19 @@ void read_encounter(const Members& members, const Path& path, FhirResource& out)
     const auto condition = member(object_of(item, here), "condition");
     if (!condition) continue;
     const Path condition_path{&here, "condition"};
-    out.diagnoses.push_back(text_member(object_of(*condition, condition_path), "reference", condition_path));
+    out.diagnoses.push_back(
+        text_member(object_of(*condition, condition_path), "reference", condition_path));
   }
 }
 
 void read_condition(const Members& members, const Path& path, FhirResource& out) {
   if (members.has(kVerification)) {
-    out.verification = bound_code(members.at(kVerification), Path{&path, kSlotNames[kVerification]});
+    out.verification =
+        bound_code(members.at(kVerification), Path{&path, kSlotNames[kVerification]});
   }
   if (members.has(kCategory)) {
-    out.is_problem_list_item =
-        has_category(members.at(kCategory), Path{&path, kSlotNames[kCategory]}, "problem-list-item");
+    out.is_problem_list_item = has_category(
+        members.at(kCategory), Path{&path, kSlotNames[kCategory]}, "problem-list-item");
   }
 }
 
@@ -214,12 +261,14 @@ void read_medication(const Members& members, const Path& path, FhirResource& out
     out.date = text_member(object_of(members.at(kEffectivePeriod), here), "start", here);
   }
   if (members.has(kMedicationConcept)) {
-    read_codings(members.at(kMedicationConcept), Path{&path, kSlotNames[kMedicationConcept]}, out.codings);
+    read_codings(members.at(kMedicationConcept), Path{&path, kSlotNames[kMedicationConcept]},
+                 out.codings);
   }
   out.medication = members.reference(kMedicationReference, path);
   if (!out.medication.starts_with('#') || !members.has(kContained)) return;
   const Path contained{&path, kSlotNames[kContained]};
-  if (read_contained(members.at(kContained), contained, out.medication.substr(1), out.codings)) out.medication = {};
+  if (read_contained(members.at(kContained), contained, out.medication.substr(1), out.codings))
+    out.medication = {};
 }
 
 void read_resource(const Members& members, const Path& path, FhirResource& out) {
@@ -228,7 +277,8 @@ void read_resource(const Members& members, const Path& path, FhirResource& out) 
   if (out.type == FhirType::kPatient) return;
   out.status = members.has(kStatus) ? members.text(kStatus, path) : std::string_view();
   out.subject = members.reference(kSubject, path);
-  out.encounter = members.reference(members.has(kEncounterField) ? kEncounterField : kContext, path);
+  out.encounter =
+      members.reference(members.has(kEncounterField) ? kEncounterField : kContext, path);
   if (members.has(kCode)) read_codings(members.at(kCode), Path{&path, "code"}, out.codings);
   switch (out.type) {
     case FhirType::kEncounter:
@@ -271,13 +321,15 @@ struct FhirParser::State {
   dom::parser parser;
   JsonText text;
   dom::element root;
-  bool pending = false;              // the text's own resource is still to be handed out
+  bool pending = false;               // the text's own resource is still to be handed out
   std::optional<dom::array> entries;  // of a Bundle in one text
   dom::array::iterator at, end;
   std::int64_t entry = 0;
   FhirType type = FhirType::kOther;  // of the resource at hand
 
-  [[noreturn]] void rethrow(const ShapeError& error) const { throw fhir_error(file, text, error.path, error.what); }
+  [[noreturn]] void rethrow(const ShapeError& error) const {
+    throw fhir_error(file, text, error.path, error.what);
+  }
   void read(dom::element value, std::string_view full_url, const Path& path, FhirResource& out);
   void read_entry(dom::element value, const Path& path, FhirResource& out);
   void start_entries(const Members& members, const Path& path);
@@ -297,11 +349,13 @@ void FhirParser::parse(const JsonText& text) {
   s.pending = true;
   auto failed = simdjson::SUCCESS;
   if (s.parser.max_depth() != s.limits.depth || s.parser.capacity() < text.text.size()) {
-    const std::size_t room = std::max({text.text.size(), 2 * s.parser.capacity(), std::size_t{1} << 16});
+    const std::size_t room =
+        std::max({text.text.size(), 2 * s.parser.capacity(), std::size_t{1} << 16});
     failed = s.parser.allocate(room, s.limits.depth);
   }
   if (!failed) failed = s.parser.parse(text.text.data(), text.text.size(), false).get(s.root);
-  if (failed == simdjson::MEMALLOC) throw Error(Code::kOutOfMemory, s.file + ": no memory for one resource");
+  if (failed == simdjson::MEMALLOC)
+    throw Error(Code::kOutOfMemory, s.file + ": no memory for one resource");
   if (failed) throw fhir_error(s.file, text, "", explain(failed, s.limits));
 }
 
@@ -339,7 +393,8 @@ void FhirParser::State::read_entry(dom::element value, const Path& path, FhirRes
   read(*resource, full_url, Path{&path, "resource"}, out);
 }
 
-void FhirParser::State::read(dom::element value, std::string_view full_url, const Path& path, FhirResource& out) {
+void FhirParser::State::read(dom::element value, std::string_view full_url, const Path& path,
+                             FhirResource& out) {
   const Members members(object_of(value, path), path);
   if (!members.has(kResourceType)) fail(path, "has no resourceType; expected a FHIR resource");
   type = type_of(members.text(kResourceType, path));
@@ -348,7 +403,8 @@ void FhirParser::State::read(dom::element value, std::string_view full_url, cons
   const bool stands_alone = text.entry < 0 && !path.parent;
   read_resource(members, stands_alone ? Path{nullptr, fhir_type_name(type)} : path, out);
   // A Bundle inside a Bundle stays closed: FHIR search, history and batch results do not nest.
-  if (type == FhirType::kBundle && stands_alone) start_entries(members, Path{nullptr, fhir_type_name(type)});
+  if (type == FhirType::kBundle && stands_alone)
+    start_entries(members, Path{nullptr, fhir_type_name(type)});
 }
 
 void FhirParser::State::start_entries(const Members& members, const Path& path) {
@@ -364,6 +420,8 @@ Error FhirParser::error(const std::string& field, const std::string& what) const
   return fhir_error(state_->file, state_->text, type + "." + field, what);
 }
 
-std::string_view fhir_type_name(FhirType type) noexcept { return kTypeNames[static_cast<std::size_t>(type)]; }
+std::string_view fhir_type_name(FhirType type) noexcept {
+  return kTypeNames[static_cast<std::size_t>(type)];
+}
 
 }  // namespace theriac::readers

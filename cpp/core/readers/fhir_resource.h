@@ -1,4 +1,5 @@
-// The few fields of a FHIR R4 resource that a cohort needs (the table of medication.md section 9.1).
+// The few fields of a FHIR R4 resource that a cohort needs (the table of medication.md section
+// 9.1).
 #pragma once
 
 #include <cstdint>
@@ -37,11 +38,11 @@ struct FhirResource {
   std::string_view full_url;  // of the Bundle entry
   std::string_view status, intent;
   std::string_view subject, encounter, part_of, medication;
-  std::string_view start, end;               // Encounter.period
-  std::string_view date;                     // authoredOn, effective[x]
-  std::string_view verification;             // Condition.verificationStatus
-  std::vector<FhirCoding> codings;           // of `code` or the medication, also of a contained Medication
-  std::vector<std::string_view> diagnoses;   // references of Encounter.diagnosis
+  std::string_view start, end;      // Encounter.period
+  std::string_view date;            // authoredOn, effective[x]
+  std::string_view verification;    // Condition.verificationStatus
+  std::vector<FhirCoding> codings;  // of `code` or the medication, also of a contained Medication
+  std::vector<std::string_view> diagnoses;  // references of Encounter.diagnosis
   bool do_not_perform = false;
   bool is_problem_list_item = false;
   void clear();
@@ -53,11 +54,13 @@ class FhirParser {
   FhirParser(std::string file, FhirLimits limits);
   ~FhirParser();
 
-  // Checks the whole text, to the last byte, and starts reading it. Throws kDataError that names file,
-  // line and JSON path for malformed JSON, invalid UTF-8, too deep nesting, and what is not a resource.
+  // Checks the whole text, to the last byte, and starts reading it. Throws kDataError that names
+  // file, line and JSON path for malformed JSON, invalid UTF-8, too deep nesting, and what is not a
+  // resource.
   void parse(const JsonText& text);
-  // The resource at hand: the text's own, the one inside a Bundle entry, or those of a Bundle on one line;
-  // false when there is none left. Throws kDataError as above for a field of the wrong type.
+  // The resource at hand: the text's own, the one inside a Bundle entry, or those of a Bundle on
+  // one line; false when there is none left. Throws kDataError as above for a field of the wrong
+  // type.
   bool next(FhirResource& out);
   // An error about a field of the resource at hand ("period.start").
   Error error(const std::string& field, const std::string& what) const;

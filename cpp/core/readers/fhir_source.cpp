@@ -27,12 +27,14 @@ constexpr ByteSet kInString = bytes_of("\"\\");
 bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
 
 std::string limit_text(const FhirLimits& limits) {
-  return "is larger than " + std::to_string(limits.resource_bytes) + " bytes, the limit for one resource";
+  return "is larger than " + std::to_string(limits.resource_bytes) +
+         " bytes, the limit for one resource";
 }
 
 class LineTexts final : public JsonTexts {
  public:
-  LineTexts(std::unique_ptr<ByteSource> source, FhirLimits limits) : source_(std::move(source)), limits_(limits) {}
+  LineTexts(std::unique_ptr<ByteSource> source, FhirLimits limits)
+      : source_(std::move(source)), limits_(limits) {}
 
   bool next(JsonText& out) override {
     std::string_view line;
@@ -64,9 +66,12 @@ bool LineTexts::next_line(std::string_view& line) {
   for (;;) {
     const char* const start = buffer_.data() + begin_;
     const std::size_t held = end_ - begin_;
-    const void* const stop = held == searched ? nullptr : std::memchr(start + searched, '\n', held - searched);
-    const std::size_t size = stop ? static_cast<std::size_t>(static_cast<const char*>(stop) - start) : held;
-    if (size > limits_.resource_bytes) throw fhir_error(source_->name(), {{}, line_ + 1, -1}, "", limit_text(limits_));
+    const void* const stop =
+        held == searched ? nullptr : std::memchr(start + searched, '\n', held - searched);
+    const std::size_t size =
+        stop ? static_cast<std::size_t>(static_cast<const char*>(stop) - start) : held;
+    if (size > limits_.resource_bytes)
+      throw fhir_error(source_->name(), {{}, line_ + 1, -1}, "", limit_text(limits_));
     if (stop || (at_end_ && held != 0)) {
       ++line_;
       line = {start, size};
@@ -79,7 +84,8 @@ bool LineTexts::next_line(std::string_view& line) {
   }
 }
 
-// Reads one chunk behind the bytes held, which move to the front. The buffer grows to the longest line.
+// Reads one chunk behind the bytes held, which move to the front. The buffer grows to the longest
+// line.
 void LineTexts::fill() {
   if (begin_ != 0) {
     std::memmove(buffer_.data(), buffer_.data() + begin_, end_ - begin_);
@@ -102,8 +108,8 @@ class DocumentTexts final : public JsonTexts {
   bool next(JsonText& out) override;
 
  private:
-  // Where the scanner stands in the list of entries: the list's own commas are checked here, since they
-  // are in no text that is handed out.
+  // Where the scanner stands in the list of entries: the list's own commas are checked here, since
+  // they are in no text that is handed out.
   enum class Place { kOutside, kFirstEntry, kNextEntry, kInEntry, kAfterEntry };
 
   bool peek(char& c);
@@ -126,7 +132,7 @@ class DocumentTexts final : public JsonTexts {
   bool at_end_ = false, started_ = false;
   std::uint64_t line_ = 1;
 
-  std::string rest_, entry_;  // the document without its entries, and the entry at hand
+  std::string rest_, entry_;   // the document without its entries, and the entry at hand
   bool entry_string_ = false;  // the last string at depth 1 was "entry"
   bool entry_value_ = false;   // and a colon followed: what comes is its value
   std::size_t depth_ = 0;
@@ -155,7 +161,8 @@ void DocumentTexts::skip() {
 }
 
 void DocumentTexts::fail(const std::string& what) const {
-  throw fhir_error(source_->name(), {{}, line_, place_ == Place::kOutside ? -1 : entries_}, "", what);
+  throw fhir_error(source_->name(), {{}, line_, place_ == Place::kOutside ? -1 : entries_}, "",
+                   what);
 }
 
 void DocumentTexts::copy() {
@@ -168,14 +175,17 @@ void DocumentTexts::copy() {
 void DocumentTexts::copy_until(const ByteSet& stop) {
   const auto from = input_.begin() + static_cast<std::ptrdiff_t>(at_);
   const auto end = input_.begin() + static_cast<std::ptrdiff_t>(size_);
-  const auto to = std::find_if(from, end, [&](char c) { return stop[static_cast<unsigned char>(c)]; });
-  if (text().size() + static_cast<std::size_t>(to - from) > limits_.resource_bytes) fail(limit_text(limits_));
+  const auto to =
+      std::find_if(from, end, [&](char c) { return stop[static_cast<unsigned char>(c)]; });
+  if (text().size() + static_cast<std::size_t>(to - from) > limits_.resource_bytes)
+    fail(limit_text(limits_));
   text().append(from, to);
   line_ += static_cast<std::uint64_t>(std::count(from, to, '\n'));
   at_ += static_cast<std::size_t>(to - from);
 }
 
-bool DocumentTexts::hand_out(std::string& text, std::uint64_t line, std::int64_t entry, JsonText& out) {
+bool DocumentTexts::hand_out(std::string& text, std::uint64_t line, std::int64_t entry,
+                             JsonText& out) {
   text.reserve(text.size() + simdjson::SIMDJSON_PADDING);
   out = {text, line, entry};
   return true;
@@ -186,7 +196,9 @@ bool DocumentTexts::next(JsonText& out) {
   if (!in_document_) {
     rest_.clear();
     char c = 0;
-    for (std::size_t i = 0; !started_ && i < kByteOrderMark.size() && peek(c) && c == kByteOrderMark[i]; ++i) skip();
+    for (std::size_t i = 0;
+         !started_ && i < kByteOrderMark.size() && peek(c) && c == kByteOrderMark[i]; ++i)
+      skip();
     started_ = true;
     while (peek(c) && is_blank(c)) skip();
     if (!peek(c)) return false;
@@ -215,7 +227,8 @@ bool DocumentTexts::scan(JsonText& out) {
     } else if (depth_ == 1 && !is_blank(c)) {
       entry_value_ = c == ':' && entry_string_;
     }
-    if (depth_ > 1 && (place_ == Place::kOutside || place_ == Place::kInEntry)) copy_until(kStructure);
+    if (depth_ > 1 && (place_ == Place::kOutside || place_ == Place::kInEntry))
+      copy_until(kStructure);
   }
   fail("ends inside an object; the file is cut short");
 }
@@ -239,8 +252,8 @@ void DocumentTexts::scan_string() {
   fail("ends inside a string; the file is cut short");
 }
 
-// True when the byte was one between entries and is dealt with; false for the brace or bracket that the
-// scan goes on with.
+// True when the byte was one between entries and is dealt with; false for the brace or bracket that
+// the scan goes on with.
 bool DocumentTexts::scan_between_entries(char c) {
   if (is_blank(c)) {
     skip();
@@ -260,8 +273,9 @@ bool DocumentTexts::scan_between_entries(char c) {
     place_ = Place::kOutside;
     return false;
   }
-  fail(place_ == Place::kAfterEntry ? "has no ',' or ']' after an entry of the Bundle"
-                                    : "has something else than an object as an entry of the Bundle");
+  fail(place_ == Place::kAfterEntry
+           ? "has no ',' or ']' after an entry of the Bundle"
+           : "has something else than an object as an entry of the Bundle");
 }
 
 void DocumentTexts::open(char c) {
@@ -269,7 +283,8 @@ void DocumentTexts::open(char c) {
   if (c == '[' && depth_ == 2 && entry_value_) place_ = Place::kFirstEntry;
 }
 
-// True when a text is complete. Brackets of different kinds are not told apart: the parse of the text does.
+// True when a text is complete. Brackets of different kinds are not told apart: the parse of the
+// text does.
 bool DocumentTexts::close(JsonText& out) {
   --depth_;
   if (depth_ == 1) entry_value_ = false;
@@ -284,7 +299,8 @@ bool DocumentTexts::close(JsonText& out) {
 
 }  // namespace
 
-Error fhir_error(const std::string& file, const JsonText& text, const std::string& path, const std::string& what) {
+Error fhir_error(const std::string& file, const JsonText& text, const std::string& path,
+                 const std::string& what) {
   std::string place = text.entry < 0 ? "" : "Bundle.entry[" + std::to_string(text.entry) + "]";
   if (!path.empty()) place += (place.empty() ? "" : ".") + path;
   Error error = Error(Code::kDataError, file + ", line " + std::to_string(text.line) +

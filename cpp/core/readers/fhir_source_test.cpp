@@ -14,8 +14,8 @@ namespace theriac::readers {
 namespace {
 
 using testing::detail;
-using testing::error_of;
 using ::testing::ElementsAre;
+using testing::error_of;
 using ::testing::HasSubstr;
 
 // Hands out `step` bytes at a time, so that every boundary falls everywhere.
@@ -47,12 +47,14 @@ void PrintTo(const Piece& piece, std::ostream* out) {
 
 enum class Layout { kLines, kDocuments };
 
-std::vector<Piece> pieces(Layout layout, const std::string& bytes, std::size_t step = 4096, FhirLimits limits = {}) {
+std::vector<Piece> pieces(Layout layout, const std::string& bytes, std::size_t step = 4096,
+                          FhirLimits limits = {}) {
   auto source = std::make_unique<SlowSource>(bytes, step);
   const auto texts = layout == Layout::kLines ? json_lines(std::move(source), limits)
                                               : json_documents(std::move(source), limits);
   std::vector<Piece> out;
-  for (JsonText text; texts->next(text);) out.push_back({std::string(text.text), text.line, text.entry});
+  for (JsonText text; texts->next(text);)
+    out.push_back({std::string(text.text), text.line, text.entry});
   return out;
 }
 
@@ -60,14 +62,16 @@ TEST(JsonLines, SkipsBlankLinesCrlfAndByteOrderMark) {
   const std::string bytes = "\xEF\xBB\xBF{\"a\":1}\r\n\r\n  {\"b\":2}\n{\"c\":3}";
   for (std::size_t step = 1; step < 30; ++step) {
     EXPECT_THAT(pieces(Layout::kLines, bytes, step),
-                ElementsAre(Piece{"{\"a\":1}", 1, -1}, Piece{"{\"b\":2}", 3, -1}, Piece{"{\"c\":3}", 4, -1}));
+                ElementsAre(Piece{"{\"a\":1}", 1, -1}, Piece{"{\"b\":2}", 3, -1},
+                            Piece{"{\"c\":3}", 4, -1}));
   }
 }
 
 TEST(JsonLines, LineOfExactlyTheLimitPassesAndOneByteMoreDoesNot) {
   const FhirLimits limits{100, 8};
   const std::string line(100, 'x');
-  EXPECT_THAT(pieces(Layout::kLines, "{}\n" + line + "\n", 7, limits), ElementsAre(Piece{"{}", 1, -1}, Piece{line, 2, -1}));
+  EXPECT_THAT(pieces(Layout::kLines, "{}\n" + line + "\n", 7, limits),
+              ElementsAre(Piece{"{}", 1, -1}, Piece{line, 2, -1}));
   const Error error = error_of([&] { pieces(Layout::kLines, "{}\n" + line + "x\n", 7, limits); });
   EXPECT_EQ(error.code(), Code::kDataError);
   EXPECT_EQ(detail(error, "line"), "2");
@@ -76,24 +80,30 @@ TEST(JsonLines, LineOfExactlyTheLimitPassesAndOneByteMoreDoesNot) {
 
 TEST(JsonDocuments, HandsOutEntriesThenTheRest) {
   const std::string bytes =
-      "{\n \"resourceType\": \"Bundle\", \"entry\" :\n [ {\"r\": [1, {\"s\":\"}]\\\"{\"}]},\n{} ], \"z\":{\"entry\":[{}]}}\n"
+      "{\n \"resourceType\": \"Bundle\", \"entry\" :\n [ {\"r\": [1, {\"s\":\"}]\\\"{\"}]},\n{} ], "
+      "\"z\":{\"entry\":[{}]}}\n"
       "{\"a\":[{\"entry\":[{}]}]}";
   for (std::size_t step = 1; step < 60; ++step) {
-    EXPECT_THAT(pieces(Layout::kDocuments, bytes, step),
-                ElementsAre(Piece{"{\"r\": [1, {\"s\":\"}]\\\"{\"}]}", 3, 0}, Piece{"{}", 4, 1},
-                            Piece{"{\n \"resourceType\": \"Bundle\", \"entry\" :\n [], \"z\":{\"entry\":[{}]}}", 1, -1},
-                            Piece{"{\"a\":[{\"entry\":[{}]}]}", 5, -1}));
+    EXPECT_THAT(
+        pieces(Layout::kDocuments, bytes, step),
+        ElementsAre(
+            Piece{"{\"r\": [1, {\"s\":\"}]\\\"{\"}]}", 3, 0}, Piece{"{}", 4, 1},
+            Piece{"{\n \"resourceType\": \"Bundle\", \"entry\" :\n [], \"z\":{\"entry\":[{}]}}", 1,
+                  -1},
+            Piece{"{\"a\":[{\"entry\":[{}]}]}", 5, -1}));
   }
 }
 
 TEST(JsonDocuments, OnlyTheValueOfTheEntryKeyIsAList) {
-  EXPECT_THAT(pieces(Layout::kDocuments, R"({"a":"entry","b":[{}]})"), ElementsAre(Piece{R"({"a":"entry","b":[{}]})", 1, -1}));
-  EXPECT_THAT(pieces(Layout::kDocuments, R"({"entry":{"b":[{}]}})"), ElementsAre(Piece{R"({"entry":{"b":[{}]}})", 1, -1}));
+  EXPECT_THAT(pieces(Layout::kDocuments, R"({"a":"entry","b":[{}]})"),
+              ElementsAre(Piece{R"({"a":"entry","b":[{}]})", 1, -1}));
+  EXPECT_THAT(pieces(Layout::kDocuments, R"({"entry":{"b":[{}]}})"),
+              ElementsAre(Piece{R"({"entry":{"b":[{}]}})", 1, -1}));
 }
 
 TEST(JsonDocuments, FaultsBetweenEntriesAreErrors) {
-  for (const std::string bytes : {R"({"entry":[1]})", R"({"entry":[{},]})", R"({"entry":[{} {}]})", R"({"entry":[,{}]})",
-                                  R"({"entry":[{}})"}) {
+  for (const std::string bytes : {R"({"entry":[1]})", R"({"entry":[{},]})", R"({"entry":[{} {}]})",
+                                  R"({"entry":[,{}]})", R"({"entry":[{}})"}) {
     const Error error = error_of([&] { pieces(Layout::kDocuments, bytes); });
     EXPECT_EQ(error.code(), Code::kDataError) << bytes;
     EXPECT_THAT(detail(error, "json_path"), HasSubstr("Bundle.entry[")) << bytes;
@@ -111,7 +121,8 @@ TEST(JsonDocuments, CutShort) {
 TEST(JsonDocuments, EveryTextIsHeldToTheLimit) {
   const FhirLimits limits{64, 8};
   const std::string value(80, 'x');
-  for (const std::string& bytes : {R"({"entry":[{"a":")" + value + R"("}]})", R"({"a":")" + value + R"("})"}) {
+  for (const std::string& bytes :
+       {R"({"entry":[{"a":")" + value + R"("}]})", R"({"a":")" + value + R"("})"}) {
     for (const std::size_t step : {1, 4096}) {
       const Error error = error_of([&] { pieces(Layout::kDocuments, bytes, step, limits); });
       EXPECT_EQ(error.code(), Code::kDataError);

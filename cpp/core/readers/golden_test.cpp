@@ -1,4 +1,5 @@
-// The real demonstration cohorts against the fixtures of medication.md section 12.6, digit for digit.
+// The real demonstration cohorts against the fixtures of medication.md section 12.6, digit for
+// digit.
 #include <cstdlib>
 #include <filesystem>
 #include <sstream>
@@ -21,7 +22,8 @@ using testing::expect_balanced;
 
 fs::path clinical_data() {
   const char* given = std::getenv("THERIAC_DATA_DIR");
-  return (given ? fs::path(given) : fs::path(THERIAC_SOURCE_DIR) / ".." / "shared" / "data") / "clinical";
+  return (given ? fs::path(given) : fs::path(THERIAC_SOURCE_DIR) / ".." / "shared" / "data") /
+         "clinical";
 }
 
 std::vector<Json> json_lines_of(std::istream& in) {
@@ -56,7 +58,8 @@ class Golden : public ::testing::Test {
     return out;
   }
 
-  static data::Cohort read(const std::string& format, const std::string& folder, const std::string& med_map) {
+  static data::Cohort read(const std::string& format, const std::string& folder,
+                           const std::string& med_map) {
     Job job;
     return read_cohort(format, clinical_data() / folder, policy(med_map), job);
   }
@@ -67,7 +70,8 @@ class Golden : public ::testing::Test {
     std::istringstream fixture(read_all(clinical_data() / "fixtures" / name));
     const std::vector<Json> got = json_lines_of(out), expected = json_lines_of(fixture);
     ASSERT_EQ(got.size(), expected.size());
-    for (std::size_t i = 0; i < got.size(); ++i) ASSERT_EQ(got[i], expected[i]) << "patient number " << i;
+    for (std::size_t i = 0; i < got.size(); ++i)
+      ASSERT_EQ(got[i], expected[i]) << "patient number " << i;
   }
 };
 
@@ -130,7 +134,8 @@ TEST_F(Golden, FhirIsTheSameCohortAsCsv) {
   for (const std::string med_map : {"first", "all"}) {
     const data::Cohort fhir = read("fhir", "fhir-mimic-iv-demo", med_map);
     const data::Cohort csv = read("mimic-iv", "mimic-iv-demo/hosp", med_map);
-    expect_fixture(fhir, med_map == "first" ? "mimic-iv-demo.single.jsonl.gz" : "mimic-iv-demo.multi.jsonl.gz");
+    expect_fixture(fhir, med_map == "first" ? "mimic-iv-demo.single.jsonl.gz"
+                                            : "mimic-iv-demo.multi.jsonl.gz");
     EXPECT_EQ(fhir.fingerprint(), csv.fingerprint());
     expect_balanced(fhir);
     const Json& tables = fhir.accounting()["tables"];
@@ -151,7 +156,9 @@ TEST_F(Golden, FirstDayWindow) {
   EXPECT_EQ(csv.fingerprint(), fhir.fingerprint());
   const auto meds = static_cast<double>(csv.ids(Field::kMedications).size());
   EXPECT_LT(meds / static_cast<double>(csv.visits()), 18.295);
-  EXPECT_GT(csv.accounting()["tables"]["prescriptions"]["dropped"]["after the first day (med_window=first_day)"], 0);
+  EXPECT_GT(csv.accounting()["tables"]["prescriptions"]["dropped"]
+                            ["after the first day (med_window=first_day)"],
+            0);
   expect_balanced(csv);
 }
 
@@ -163,7 +170,8 @@ TEST_F(Golden, SyntheaIsReadAndReportedAsUnmapped) {
   expect_balanced(cohort);
   const Json& tables = cohort.accounting()["tables"];
   EXPECT_EQ(tables["Patient"]["read"], 3);
-  EXPECT_EQ(tables["Condition"]["dropped"]["SNOMED CT code without a map"], tables["Condition"]["read"]);
+  EXPECT_EQ(tables["Condition"]["dropped"]["SNOMED CT code without a map"],
+            tables["Condition"]["read"]);
   EXPECT_EQ(cohort.accounting()["unmapped"]["snomed"]["rows"],
             tables["Condition"]["read"].get<int>() + tables["Procedure"]["read"].get<int>());
   EXPECT_GT(tables["other resources"]["dropped"]["resource type not used"], 0);

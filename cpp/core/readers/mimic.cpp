@@ -17,8 +17,8 @@
 #include "cpp/core/base/csv.h"
 #include "cpp/core/readers/clinical.h"
 #include "cpp/core/readers/code_resolver.h"
-#include "cpp/core/readers/provenance.h"
 #include "cpp/core/readers/progress_source.h"
+#include "cpp/core/readers/provenance.h"
 #include "cpp/core/readers/record_store.h"
 #include "cpp/core/readers/row_counts.h"
 
@@ -53,8 +53,9 @@ std::string_view trim(std::string_view text) {
 }
 
 std::string lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+  std::transform(text.begin(), text.end(), text.begin(), [](char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  });
   return text;
 }
 
@@ -65,9 +66,9 @@ fs::path find_table(const fs::path& folder, const std::string& table) {
     const std::string name = lower(entry.path().filename().string());
     if (name != table + ".csv" && name != table + ".csv.gz") continue;
     if (!found.empty()) {
-      throw Error(Code::kInvalidArgument, "the folder holds table '" + table + "' twice, as '" +
-                                              found.filename().string() + "' and '" +
-                                              entry.path().filename().string() + "'; keep one of them")
+      throw Error(Code::kInvalidArgument,
+                  "the folder holds table '" + table + "' twice, as '" + found.filename().string() +
+                      "' and '" + entry.path().filename().string() + "'; keep one of them")
           .at("file", folder.string());
     }
     found = entry.path();
@@ -79,10 +80,12 @@ fs::path find_table(const fs::path& folder, const std::string& table) {
 fs::path table_folder(const fs::path& folder) {
   std::error_code failed;
   if (!fs::is_directory(folder, failed)) {
-    throw Error(Code::kNotFound, "'" + folder.string() + "' is not a folder; a MIMIC source is a folder of CSV tables")
+    throw Error(Code::kNotFound, "'" + folder.string() +
+                                     "' is not a folder; a MIMIC source is a folder of CSV tables")
         .at("file", folder.string());
   }
-  if (find_table(folder, kTableNames[kAdmissions]).empty() && fs::is_directory(folder / "hosp", failed)) {
+  if (find_table(folder, kTableNames[kAdmissions]).empty() &&
+      fs::is_directory(folder / "hosp", failed)) {
     return folder / "hosp";
   }
   return folder;
@@ -94,8 +97,9 @@ std::vector<fs::path> find_tables(const fs::path& folder) {
   for (const char* table : kTableNames) {
     out.push_back(find_table(place, table));
     if (out.back().empty()) {
-      throw Error(Code::kNotFound, "'" + place.string() + "' has no table '" + table + "'; expected a file " +
-                                       table + ".csv or " + table + ".csv.gz, in any case")
+      throw Error(Code::kNotFound, "'" + place.string() + "' has no table '" + table +
+                                       "'; expected a file " + table + ".csv or " + table +
+                                       ".csv.gz, in any case")
           .at("file", place.string());
     }
   }
@@ -157,7 +161,8 @@ class MimicImport {
   // Columns that name a row's stay.
   struct Keys {
     std::size_t subject, admission;
-    explicit Keys(const CsvReader& csv) : subject(csv.column("subject_id")), admission(csv.column("hadm_id")) {}
+    explicit Keys(const CsvReader& csv)
+        : subject(csv.column("subject_id")), admission(csv.column("hadm_id")) {}
   };
 
   void read_admissions(CsvReader csv);
@@ -194,7 +199,8 @@ void MimicImport::read_admissions(CsvReader csv) {
     if (is_new) patient->second = store_.add_patient(std::to_string(subject));
     const auto [other, added] = admissions_.try_emplace(id, Admission{0, subject, csv.line()});
     if (!added) {
-      throw csv.error(keys.admission, "repeats the admission of line " + std::to_string(other->second.line) +
+      throw csv.error(keys.admission, "repeats the admission of line " +
+                                          std::to_string(other->second.line) +
                                           "; every admission needs an id of its own");
     }
     other->second.visit = store_.add_visit(patient->second, std::to_string(id), start);
@@ -203,7 +209,8 @@ void MimicImport::read_admissions(CsvReader csv) {
 }
 
 // The visit of a row, or nothing when the row cannot belong to one; then it is counted.
-std::optional<std::uint32_t> MimicImport::visit_of(const CsvReader& csv, const Keys& keys, RowCounts& counts) {
+std::optional<std::uint32_t> MimicImport::visit_of(const CsvReader& csv, const Keys& keys,
+                                                   RowCounts& counts) {
   const auto subject = whole_number(csv, keys.subject);
   const auto id = whole_number(csv, keys.admission);
   if (!id) {
@@ -223,9 +230,11 @@ std::optional<std::uint32_t> MimicImport::visit_of(const CsvReader& csv, const K
 }
 
 void MimicImport::check_layout(const CsvReader& csv) const {
-  if (csv.find_column(layout_.code_column) >= 0 || csv.find_column(layout_.other_code_column) < 0) return;
-  throw Error(Code::kDataError, csv.name() + ": line 1 has the column '" + layout_.other_code_column +
-                                    "' instead of '" + layout_.code_column + "'; the table looks like " +
+  if (csv.find_column(layout_.code_column) >= 0 || csv.find_column(layout_.other_code_column) < 0)
+    return;
+  throw Error(Code::kDataError, csv.name() + ": line 1 has the column '" +
+                                    layout_.other_code_column + "' instead of '" +
+                                    layout_.code_column + "'; the table looks like " +
                                     layout_.other_format + ": read it under that format")
       .at("file", csv.name())
       .at("line", 1)
@@ -256,32 +265,37 @@ void MimicImport::read_codes(CsvReader csv, Field field, Table table) {
       if (visit) counts.dropped("no code");
       continue;
     }
-    const ResolvedCode& resolved = resolver_.resolve(field, system_of(csv, field, version), csv.field(code));
+    const ResolvedCode& resolved =
+        resolver_.resolve(field, system_of(csv, field, version), csv.field(code));
     if (!visit) continue;
     if (!resolved.usable()) {
       counts.dropped(resolved.reason);
       continue;
     }
     counts.kept();
-    store_.add_code(field, *visit, resolved.code, order.value_or(std::numeric_limits<std::int64_t>::max()));
+    store_.add_code(field, *visit, resolved.code,
+                    order.value_or(std::numeric_limits<std::int64_t>::max()));
   }
 }
 
 void MimicImport::read_prescriptions(CsvReader csv) {
   const Keys keys(csv);
-  const std::size_t ndc = csv.column("ndc"), drug = csv.column("drug"), start = csv.column(layout_.start_column);
+  const std::size_t ndc = csv.column("ndc"), drug = csv.column("drug"),
+                    start = csv.column(layout_.start_column);
   const bool needs_day = policy_.med_window == "first_day";
   RowCounts& counts = tables_[kPrescriptions];
   while (csv.next()) {
     counts.read();
     const auto visit = visit_of(csv, keys, counts);
     if (!visit) continue;
-    const ResolvedCode& resolved = resolver_.resolve(Field::kMedications, System::kNdc, csv.field(ndc));
+    const ResolvedCode& resolved =
+        resolver_.resolve(Field::kMedications, System::kNdc, csv.field(ndc));
     if (!resolved.usable()) {
       counts.dropped(resolved.reason);
       continue;
     }
-    if (resolver_.classes(resolved.code).empty()) resolver_.name_medication(resolved.code, trim(csv.field(drug)));
+    if (resolver_.classes(resolved.code).empty())
+      resolver_.name_medication(resolved.code, trim(csv.field(drug)));
     const std::int32_t day = needs_day ? day_of(moment(csv, start)) : MedicationRow::kNoDay;
     store_.add_medication({*visit, resolved.code, day, kPrescriptions});
   }

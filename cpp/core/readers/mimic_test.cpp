@@ -16,11 +16,11 @@ using testing::detail;
 using testing::dropped;
 using testing::error_of;
 using testing::expect_balanced;
+using ::testing::HasSubstr;
+using ::testing::Not;
 using testing::ScratchFolder;
 using testing::write;
 using testing::write_gzip;
-using ::testing::HasSubstr;
-using ::testing::Not;
 
 constexpr const char* kAdmissions =
     "subject_id,hadm_id,admittime,dischtime\n"
@@ -45,7 +45,8 @@ constexpr const char* kPrescriptions =
     "7,20,2150-03-02 12:00:00,,Furosemide,00002000202\n"
     "7,10,2151-01-01 12:00:00,,Metformin,00001-0001-01\n"
     "8,30,2150-05-01 12:00:00,,Metformin,0001-0001-01\n";
-constexpr const char* kNdcAtc = "ndc11,atc4\n00001000101,A10BA\n00002000202,C03CA\n00002000202,A01AA\n";
+constexpr const char* kNdcAtc =
+    "ndc11,atc4\n00001000101,A10BA\n00002000202,C03CA\n00002000202,A01AA\n";
 
 // A small MIMIC-IV folder that a test may spoil.
 class Mimic : public ::testing::Test {
@@ -108,14 +109,15 @@ TEST_F(Mimic, FirstDayWindowKeepsTheFirstDayWithAnyPrescription) {
   expect_balanced(cohort);
 }
 
-// The first day counts drugs that no map knows: the window comes before the map (medication.md 2.1).
+// The first day counts drugs that no map knows: the window comes before the map (medication.md
+// 2.1).
 TEST_F(Mimic, FirstDayIsDecidedBeforeTheMap) {
   policy_.med_window = "first_day";
   policy_.require_all_three = false;
   write(folder_, "prescriptions.csv",
-                "subject_id,hadm_id,starttime,stoptime,drug,ndc\n"
-                "7,20,2150-03-01,,Unknown,00009000909\n7,20,2150-03-02,,Metformin,00001000101\n"
-                "7,20,,,Metformin,00001000101\n");
+        "subject_id,hadm_id,starttime,stoptime,drug,ndc\n"
+        "7,20,2150-03-01,,Unknown,00009000909\n7,20,2150-03-02,,Metformin,00001000101\n"
+        "7,20,,,Metformin,00001000101\n");
   const data::Cohort cohort = read();
   EXPECT_EQ(codes_of(cohort, 0, Field::kMedications), "");
   EXPECT_EQ(dropped(cohort, "prescriptions", "no date (med_window=first_day)"), 1);
@@ -128,7 +130,8 @@ TEST_F(Mimic, UpperCaseNamesAndGzip) {
   write_gzip(other, "ADMISSIONS.csv.gz", kAdmissions);
   write_gzip(other, "Diagnoses_ICD.CSV.gz", kDiagnoses);
   std::string upper = kProcedures;
-  for (std::size_t i = 0; upper[i] != '\n'; ++i) upper[i] = static_cast<char>(std::toupper(upper[i]));
+  for (std::size_t i = 0; upper[i] != '\n'; ++i)
+    upper[i] = static_cast<char>(std::toupper(upper[i]));
   write(other, "PROCEDURES_ICD.CSV", upper);
   write_gzip(other, "prescriptions.csv.gz", kPrescriptions);
   Job job;
@@ -138,9 +141,11 @@ TEST_F(Mimic, UpperCaseNamesAndGzip) {
 TEST_F(Mimic, ByteOrderMarkCrlfAndQuotedNewlineAreRead) {
   const data::Cohort plain = read();
   std::string crlf;
-  for (const char* c = kAdmissions; *c; ++c) crlf += *c == '\n' ? std::string("\r\n") : std::string(1, *c);
+  for (const char* c = kAdmissions; *c; ++c)
+    crlf += *c == '\n' ? std::string("\r\n") : std::string(1, *c);
   write(folder_, "admissions.csv", "\xEF\xBB\xBF" + crlf);
-  write(folder_, "prescriptions.csv", std::string(kPrescriptions) + "8,30,2150-05-01,,\"Metformin\nER\",0\n");
+  write(folder_, "prescriptions.csv",
+        std::string(kPrescriptions) + "8,30,2150-05-01,,\"Metformin\nER\",0\n");
   const data::Cohort cohort = read();
   EXPECT_EQ(cohort.fingerprint(), plain.fingerprint());
   EXPECT_EQ(dropped(cohort, "prescriptions", "no NDC"), 1);
@@ -148,20 +153,20 @@ TEST_F(Mimic, ByteOrderMarkCrlfAndQuotedNewlineAreRead) {
 
 TEST_F(Mimic, LineNumbersCountQuotedNewlines) {
   write(folder_, "prescriptions.csv",
-                "subject_id,hadm_id,starttime,stoptime,drug,ndc\n7,20,,,\"a\nb\",0\n7,x,,,c,0\n");
+        "subject_id,hadm_id,starttime,stoptime,drug,ndc\n7,20,,,\"a\nb\",0\n7,x,,,c,0\n");
   expect_error("prescriptions.csv", 4, "hadm_id");
 }
 
 TEST_F(Mimic, NdcFormsAreNormalisedOrCounted) {
   write(folder_, "prescriptions.csv",
-                "subject_id,hadm_id,starttime,stoptime,drug,ndc\n"
-                "7,20,,,a,0001-0001-01\n"   // 4-4-2
-                "7,20,,,b,00003-003-03\n"   // 5-3-2: 00003-0003-03, not in the map
-                "7,20,,,c,0001000101\n"     // ten digits: three readings
-                "7,20,,,d,12-34\n"
-                "7,20,,,e,\n"
-                "7,20,,,f,0\n"
-                "7,10,,,g,00001000101\n");
+        "subject_id,hadm_id,starttime,stoptime,drug,ndc\n"
+        "7,20,,,a,0001-0001-01\n"  // 4-4-2
+        "7,20,,,b,00003-003-03\n"  // 5-3-2: 00003-0003-03, not in the map
+        "7,20,,,c,0001000101\n"    // ten digits: three readings
+        "7,20,,,d,12-34\n"
+        "7,20,,,e,\n"
+        "7,20,,,f,0\n"
+        "7,10,,,g,00001000101\n");
   const data::Cohort cohort = read();
   EXPECT_EQ(codes_of(cohort, 0, Field::kMedications), "atc:A10B");
   EXPECT_EQ(dropped(cohort, "prescriptions", "ambiguous NDC of 10 digits without hyphens"), 1);
@@ -173,8 +178,8 @@ TEST_F(Mimic, NdcFormsAreNormalisedOrCounted) {
 }
 
 TEST_F(Mimic, UnmappedDrugsAreReportedByCodeAndName) {
-  write(folder_, "prescriptions.csv", std::string(kPrescriptions) +
-                                         "7,20,,,Heparin,00009000909\n7,10,,,Heparin,00009000909\n");
+  write(folder_, "prescriptions.csv",
+        std::string(kPrescriptions) + "7,20,,,Heparin,00009000909\n7,10,,,Heparin,00009000909\n");
   const data::Cohort cohort = read();
   const Json& unmapped = cohort.accounting()["unmapped"];
   EXPECT_EQ(unmapped["ndc"]["rows"], 2);
@@ -184,7 +189,8 @@ TEST_F(Mimic, UnmappedDrugsAreReportedByCodeAndName) {
 }
 
 TEST_F(Mimic, RowsThatBelongToNoVisitAreCounted) {
-  write(folder_, "diagnoses_icd.csv", std::string(kDiagnoses) + "7,,1,4280,9\n7,99,1,4280,9\n8,20,1,4280,9\n7,20,3, ,9\n");
+  write(folder_, "diagnoses_icd.csv",
+        std::string(kDiagnoses) + "7,,1,4280,9\n7,99,1,4280,9\n8,20,1,4280,9\n7,20,3, ,9\n");
   const data::Cohort cohort = read();
   EXPECT_EQ(dropped(cohort, "diagnoses_icd", "no admission id"), 1);
   EXPECT_EQ(dropped(cohort, "diagnoses_icd", "admission not in the admissions table"), 1);
@@ -195,8 +201,8 @@ TEST_F(Mimic, RowsThatBelongToNoVisitAreCounted) {
 
 TEST_F(Mimic, DatesInTheWrongOrderAreReportedNotFatal) {
   write(folder_, "admissions.csv",
-                "subject_id,hadm_id,admittime,dischtime\n7,20,2150-03-05,2150-03-04\n7,10,2151-01-01,\n"
-                "8,30,,2150-05-02\n");
+        "subject_id,hadm_id,admittime,dischtime\n7,20,2150-03-05,2150-03-04\n7,10,2151-01-01,\n"
+        "8,30,,2150-05-02\n");
   const data::Cohort cohort = read();
   EXPECT_EQ(cohort.visits(), 2);
   EXPECT_EQ(cohort.provenance()["warnings"]["admissions that end before they start"], 1);
@@ -210,17 +216,21 @@ TEST_F(Mimic, DuplicateAdmissionId) {
 }
 
 TEST_F(Mimic, NegativeAndTextualIds) {
-  write(folder_, "admissions.csv", "subject_id,hadm_id,admittime,dischtime\n-7,20,2150-03-01,2150-03-02\n");
+  write(folder_, "admissions.csv",
+        "subject_id,hadm_id,admittime,dischtime\n-7,20,2150-03-01,2150-03-02\n");
   expect_error("admissions.csv", 2, "subject_id");
   EXPECT_THAT(failure().what(), HasSubstr("negative"));
-  write(folder_, "admissions.csv", "subject_id,hadm_id,admittime,dischtime\n7,20.0,2150-03-01,2150-03-02\n");
+  write(folder_, "admissions.csv",
+        "subject_id,hadm_id,admittime,dischtime\n7,20.0,2150-03-01,2150-03-02\n");
   expect_error("admissions.csv", 2, "hadm_id");
-  write(folder_, "admissions.csv", "subject_id,hadm_id,admittime,dischtime\n7,99999999999999999999,2150-03-01,\n");
+  write(folder_, "admissions.csv",
+        "subject_id,hadm_id,admittime,dischtime\n7,99999999999999999999,2150-03-01,\n");
   expect_error("admissions.csv", 2, "hadm_id");
 }
 
 TEST_F(Mimic, ErrorsDoNotQuoteThePatient) {
-  write(folder_, "admissions.csv", "subject_id,hadm_id,admittime,dischtime\nSmith-1950,20,2150-03-01,\n");
+  write(folder_, "admissions.csv",
+        "subject_id,hadm_id,admittime,dischtime\nSmith-1950,20,2150-03-01,\n");
   EXPECT_THAT(failure().what(), Not(HasSubstr("Smith")));
   write(folder_, "admissions.csv", "subject_id,hadm_id,admittime,dischtime\n7,20,12.07.1950,\n");
   expect_error("admissions.csv", 2, "admittime");
@@ -241,7 +251,8 @@ TEST_F(Mimic, MissingColumn) {
 }
 
 TEST_F(Mimic, MimicIiiTablesUnderTheOtherFormatAreNamed) {
-  write(folder_, "diagnoses_icd.csv", "row_id,subject_id,hadm_id,seq_num,icd9_code\n1,7,20,1,4280\n");
+  write(folder_, "diagnoses_icd.csv",
+        "row_id,subject_id,hadm_id,seq_num,icd9_code\n1,7,20,1,4280\n");
   const Error error = failure();
   EXPECT_EQ(error.code(), Code::kDataError);
   EXPECT_THAT(error.what(), HasSubstr("mimic-iii"));
@@ -285,7 +296,8 @@ TEST_F(Mimic, MissingAndDoubleTables) {
   EXPECT_EQ(error.code(), Code::kNotFound);
   EXPECT_THAT(error.what(), HasSubstr("prescriptions"));
   Job job;
-  EXPECT_EQ(error_of([&] { read_mimic_iv(folder_.path() / "nowhere", policy_, job); }).code(), Code::kNotFound);
+  EXPECT_EQ(error_of([&] { read_mimic_iv(folder_.path() / "nowhere", policy_, job); }).code(),
+            Code::kNotFound);
 }
 
 TEST_F(Mimic, EmptyTablesGiveAnEmptyCohort) {
@@ -299,7 +311,8 @@ TEST_F(Mimic, CancelStopsTheImport) {
   const auto cancel = std::make_shared<CancelToken>();
   cancel->request();
   Job job({}, cancel);
-  EXPECT_EQ(error_of([&] { read_mimic_iv(folder_.path(), policy_, job); }).code(), Code::kCancelled);
+  EXPECT_EQ(error_of([&] { read_mimic_iv(folder_.path(), policy_, job); }).code(),
+            Code::kCancelled);
 }
 
 TEST_F(Mimic, ProgressEndsAtTheTotal) {

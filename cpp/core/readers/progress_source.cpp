@@ -13,7 +13,8 @@ namespace {
 
 constexpr std::uint64_t kSmallestGzip = 18;
 
-// Size after decompression. A gzip file ends with its size modulo 2^32; good enough for a progress bar.
+// Size after decompression. A gzip file ends with its size modulo 2^32; good enough for a progress
+// bar.
 std::uint64_t content_size(const std::filesystem::path& file) {
   std::error_code ignored;
   const auto size = std::filesystem::file_size(file, ignored);
@@ -21,7 +22,8 @@ std::uint64_t content_size(const std::filesystem::path& file) {
   std::ifstream in(file, std::ios::binary);
   std::array<unsigned char, 4> bytes{};
   auto* const place = reinterpret_cast<char*>(bytes.data());
-  if (size < kSmallestGzip || !in.read(place, 2) || bytes[0] != 0x1f || bytes[1] != 0x8b) return size;
+  if (size < kSmallestGzip || !in.read(place, 2) || bytes[0] != 0x1f || bytes[1] != 0x8b)
+    return size;
   if (!in.seekg(-4, std::ios::end) || !in.read(place, 4)) return size;
   return bytes[0] | std::uint64_t{bytes[1]} << 8 | std::uint64_t{bytes[2]} << 16 |
          std::uint64_t{bytes[3]} << 24;

@@ -12,8 +12,8 @@
 
 namespace theriac::readers {
 
-// Bytes read so far of all files of one import. `total` is what their sizes promise: exact for plain
-// files, for gzip what the last member's trailer says.
+// Bytes read so far of all files of one import. `total` is what their sizes promise: exact for
+// plain files, for gzip what the last member's trailer says.
 class ReadProgress {
  public:
   ReadProgress(Job& job, const std::vector<std::filesystem::path>& files);

@@ -15,7 +15,8 @@ namespace theriac::readers {
 // {"format": ..., "files": [names, without folders], "maps": {table: fingerprint}}
 Json describe_source(std::string_view format, const std::vector<std::filesystem::path>& files,
                      const codes::CodeMaps& maps);
-// Adds {"warnings": {what: rows}}: oddities of the data that did not cost a row. Nothing for 0 rows.
+// Adds {"warnings": {what: rows}}: oddities of the data that did not cost a row. Nothing for 0
+// rows.
 void add_warning(Json& provenance, const std::string& what, std::int64_t rows);
 
 }  // namespace theriac::readers

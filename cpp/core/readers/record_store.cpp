@@ -23,7 +23,8 @@ std::uint32_t RecordStore::add_patient(std::string_view id) {
   return static_cast<std::uint32_t>(patients_.size() - 1);
 }
 
-std::uint32_t RecordStore::add_visit(std::uint32_t patient, std::string_view id, std::int64_t time) {
+std::uint32_t RecordStore::add_visit(std::uint32_t patient, std::string_view id,
+                                     std::int64_t time) {
   visits_.push_back({patient, ids_.intern(id), time});
   return static_cast<std::uint32_t>(visits_.size() - 1);
 }
@@ -32,21 +33,21 @@ std::vector<std::uint32_t> RecordStore::last_visits() const {
   std::vector<std::uint32_t> out(patients_.size(), StringPool::kNone);
   for (std::uint32_t v = 0; v < visits_.size(); ++v) {
     std::uint32_t& last = out[visits_[v].patient];
-    const bool is_later =
-        last == StringPool::kNone || visits_[last].time < visits_[v].time ||
-        (visits_[last].time == visits_[v].time &&
-         data::id_before(ids_.text(visits_[last].id), ids_.text(visits_[v].id)));
+    const bool is_later = last == StringPool::kNone || visits_[last].time < visits_[v].time ||
+                          (visits_[last].time == visits_[v].time &&
+                           data::id_before(ids_.text(visits_[last].id), ids_.text(visits_[v].id)));
     if (is_later) last = v;
   }
   return out;
 }
 
-void RecordStore::add_code(data::Field field, std::uint32_t visit, std::uint32_t code, std::int64_t order) {
+void RecordStore::add_code(data::Field field, std::uint32_t visit, std::uint32_t code,
+                           std::int64_t order) {
   coded_.at(static_cast<std::size_t>(field)).push_back({order, visit, code});
 }
 
-// medication.md 2.1 step 4 without the intensive-care stay: the first day on which the visit has any
-// prescription with a code, whether or not a map knows it.
+// medication.md 2.1 step 4 without the intensive-care stay: the first day on which the visit has
+// any prescription with a code, whether or not a map knows it.
 void RecordStore::drop_after_first_day(std::vector<RowCounts>& tables) {
   std::vector<std::int32_t> first(visits_.size(), INT32_MAX);
   for (const MedicationRow& row : medications_) {
@@ -54,8 +55,9 @@ void RecordStore::drop_after_first_day(std::vector<RowCounts>& tables) {
   }
   std::erase_if(medications_, [&](const MedicationRow& row) {
     if (row.day == first[row.visit]) return false;
-    tables[row.table].dropped(row.day == MedicationRow::kNoDay ? "no date (med_window=first_day)"
-                                                               : "after the first day (med_window=first_day)");
+    tables[row.table].dropped(row.day == MedicationRow::kNoDay
+                                  ? "no date (med_window=first_day)"
+                                  : "after the first day (med_window=first_day)");
     return true;
   });
 }
@@ -91,15 +93,18 @@ std::vector<std::uint64_t> RecordStore::visit_classes(const CodeResolver& resolv
 }
 
 // The codes of `visit` from position `at` of the sorted rows, which moves behind them.
-std::vector<codes::MedicalCode> RecordStore::take_codes(data::Field field, std::uint32_t visit, std::size_t& at,
+std::vector<codes::MedicalCode> RecordStore::take_codes(data::Field field, std::uint32_t visit,
+                                                        std::size_t& at,
                                                         const CodeResolver& resolver) const {
   const auto& rows = coded_.at(static_cast<std::size_t>(field));
   std::vector<codes::MedicalCode> out;
-  for (; at < rows.size() && rows[at].visit == visit; ++at) out.push_back(resolver.code(rows[at].code));
+  for (; at < rows.size() && rows[at].visit == visit; ++at)
+    out.push_back(resolver.code(rows[at].code));
   return out;
 }
 
-std::vector<data::RawPatient> RecordStore::finish(const data::CohortPolicy& policy, const CodeResolver& resolver,
+std::vector<data::RawPatient> RecordStore::finish(const data::CohortPolicy& policy,
+                                                  const CodeResolver& resolver,
                                                   std::vector<RowCounts>& tables,
                                                   data::Accounting& accounting) {
   if (policy.med_window == "first_day") drop_after_first_day(tables);

@@ -31,18 +31,19 @@ class RecordStore {
  public:
   std::uint32_t add_patient(std::string_view id);
   std::uint32_t add_visit(std::uint32_t patient, std::string_view id, std::int64_t time);
-  // Each patient's latest visit by time, among equals by id; StringPool::kNone without any. Undated visits
-  // count as the earliest.
+  // Each patient's latest visit by time, among equals by id; StringPool::kNone without any. Undated
+  // visits count as the earliest.
   std::vector<std::uint32_t> last_visits() const;
 
   // `order` is the place among the visit's codes of the field; ties keep the order of adding.
   void add_code(data::Field field, std::uint32_t visit, std::uint32_t code, std::int64_t order);
   void add_medication(const MedicationRow& row) { medications_.push_back(row); }
 
-  // Applies the medication window and the maps, counting each medication row in its table, and hands
-  // out the patients. The store is empty afterwards.
-  std::vector<data::RawPatient> finish(const data::CohortPolicy& policy, const CodeResolver& resolver,
-                                       std::vector<RowCounts>& tables, data::Accounting& accounting);
+  // Applies the medication window and the maps, counting each medication row in its table, and
+  // hands out the patients. The store is empty afterwards.
+  std::vector<data::RawPatient> finish(const data::CohortPolicy& policy,
+                                       const CodeResolver& resolver, std::vector<RowCounts>& tables,
+                                       data::Accounting& accounting);
 
  private:
   struct Visit {
@@ -56,10 +57,11 @@ class RecordStore {
   };
 
   void drop_after_first_day(std::vector<RowCounts>& tables);
-  std::vector<std::uint64_t> visit_classes(const CodeResolver& resolver, std::vector<RowCounts>& tables,
+  std::vector<std::uint64_t> visit_classes(const CodeResolver& resolver,
+                                           std::vector<RowCounts>& tables,
                                            data::Accounting& accounting);
-  std::vector<codes::MedicalCode> take_codes(data::Field field, std::uint32_t visit, std::size_t& at,
-                                             const CodeResolver& resolver) const;
+  std::vector<codes::MedicalCode> take_codes(data::Field field, std::uint32_t visit,
+                                             std::size_t& at, const CodeResolver& resolver) const;
 
   StringPool ids_;
   std::vector<std::uint32_t> patients_;  // ids

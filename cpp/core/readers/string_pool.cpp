@@ -38,7 +38,8 @@ std::uint32_t StringPool::intern(std::string_view text) {
   Slot& slot = slots_[probe(text, hash)];
   if (slot.position != kNone) return slot.position;
   if (texts_.size() >= kNone - 1) {
-    throw Error(Code::kDataError, "more than 4294967294 distinct identifiers and codes in one import");
+    throw Error(Code::kDataError,
+                "more than 4294967294 distinct identifiers and codes in one import");
   }
   const auto position = static_cast<std::uint32_t>(texts_.size());
   texts_.push_back(store(text));

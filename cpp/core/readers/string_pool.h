@@ -22,8 +22,8 @@ class StringPool {
   std::uint32_t size() const noexcept { return static_cast<std::uint32_t>(texts_.size()); }
 
  private:
-  // Open addressing with linear probing, at most half full. The hash's upper half is kept beside the
-  // position: most probes for other texts end without touching the text.
+  // Open addressing with linear probing, at most half full. The hash's upper half is kept beside
+  // the position: most probes for other texts end without touching the text.
   struct Slot {
     std::uint32_t position = kNone;
     std::uint32_t tag = 0;

@@ -21,11 +21,13 @@ TEST(StringPool, KeepsTextsThroughGrowth) {
   StringPool pool;
   pool.intern("first");
   const std::string_view first = pool.text(0);
-  for (int i = 0; i < 100'000; ++i) EXPECT_EQ(pool.intern(std::to_string(i)), static_cast<std::uint32_t>(i + 1));
+  for (int i = 0; i < 100'000; ++i)
+    EXPECT_EQ(pool.intern(std::to_string(i)), static_cast<std::uint32_t>(i + 1));
   pool.intern(std::string(1 << 20, 'x'));
   EXPECT_EQ(first, "first");
   EXPECT_EQ(first.data(), pool.text(0).data());
-  for (int i = 0; i < 100'000; ++i) EXPECT_EQ(pool.text(pool.find(std::to_string(i))), std::to_string(i));
+  for (int i = 0; i < 100'000; ++i)
+    EXPECT_EQ(pool.text(pool.find(std::to_string(i))), std::to_string(i));
 }
 
 }  // namespace

@@ -19,8 +19,10 @@ namespace theriac::readers::testing {
 
 using testing_support::ScratchFolder;
 
-inline std::filesystem::path write(const ScratchFolder& folder, const std::string& name, std::string_view bytes) {
-  std::ofstream(folder / name, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+inline std::filesystem::path write(const ScratchFolder& folder, const std::string& name,
+                                   std::string_view bytes) {
+  std::ofstream(folder / name, std::ios::binary)
+      .write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
   return folder / name;
 }
 inline std::filesystem::path write_gzip(const ScratchFolder& folder, const std::string& name,
@@ -52,7 +54,8 @@ Error error_of(Work work) {
 }
 
 // Rows of a table dropped for a reason, 0 when there are none.
-inline std::int64_t dropped(const data::Cohort& cohort, const std::string& table, const std::string& reason) {
+inline std::int64_t dropped(const data::Cohort& cohort, const std::string& table,
+                            const std::string& reason) {
   const Json& tables = cohort.accounting()["tables"];
   if (!tables.contains(table) || !tables[table]["dropped"].contains(reason)) return 0;
   return tables[table]["dropped"][reason].get<std::int64_t>();
@@ -71,7 +74,8 @@ inline std::string codes_of(const data::Cohort& cohort, std::int64_t visit, data
   std::string out;
   for (const std::int32_t id : cohort.visit(visit).field(field)) {
     const codes::MedicalCode& code = cohort.vocabulary(field).code(id);
-    out += (out.empty() ? "" : " ") + std::string(codes::system_name(code.system)) + ":" + code.text;
+    out +=
+        (out.empty() ? "" : " ") + std::string(codes::system_name(code.system)) + ":" + code.text;
   }
   return out;
 }

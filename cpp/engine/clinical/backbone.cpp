@@ -29,9 +29,9 @@ at::Tensor summed_visits(CodeEncoder& encoder, const CodeSets& sets, const at::T
 at::Tensor averaged_visits(CodeEncoder& encoder, const CodeSets& sets, const VisitBatch& batch,
                            double dropout, const std::optional<at::Generator>& generator) {
   const at::Tensor vectors =
-      tensor::dropout(encoder.encode(sets.ids), dropout, generator);         // [total, dim]
-  const at::Tensor sizes = sets.offsets.diff();                              // [sets]
-  const at::Tensor set_of = at::repeat_interleave(sizes);  // [total]
+      tensor::dropout(encoder.encode(sets.ids), dropout, generator);  // [total, dim]
+  const at::Tensor sizes = sets.offsets.diff();                       // [sets]
+  const at::Tensor set_of = at::repeat_interleave(sizes);             // [total]
   const at::Tensor sums =
       vectors.new_zeros({sizes.size(0), encoder.dim()}).index_add(0, set_of, vectors);
   return (sums / sizes.clamp_min(1).unsqueeze(1)).view({batch.batch, batch.visits, encoder.dim()});

@@ -1,7 +1,7 @@
 #include "cpp/engine/clinical/code_encoder.h"
 
-#include <set>
 #include <gtest/gtest.h>
+#include <set>
 
 #include <cmath>
 #include <functional>

@@ -23,7 +23,8 @@ class FrozenGamenet final : public FrozenScorer {
         query_(parts.query),
         classes_(size(parts.memory.size(0))),
         width_(size(parts.memory.size(1))) {
-    const auto memory = internal::values(parts.memory, {parts.memory.size(0), parts.memory.size(1)}, "memory");
+    const auto memory =
+        internal::values(parts.memory, {parts.memory.size(0), parts.memory.size(1)}, "memory");
     memory_rows_.assign(memory.begin(), memory.end());
     memory_ = nn::PackedMatrix(memory.data(), classes_, width_);
     for (const FrozenLinearParts& layer : parts.output) output_.emplace_back(layer);
@@ -31,14 +32,16 @@ class FrozenGamenet final : public FrozenScorer {
 
   std::int64_t classes() const noexcept override { return static_cast<std::int64_t>(classes_); }
 
-  void score(std::span<const FrozenVisit> visits, FrozenWorkspace& workspace, std::span<float> probabilities,
-             FrozenAttention* attention) const override {
-    const std::size_t count = visits.size(), states = 2 * diagnoses_gru_.hidden(), queries_width = query_.padded();
+  void score(std::span<const FrozenVisit> visits, FrozenWorkspace& workspace,
+             std::span<float> probabilities, FrozenAttention* attention) const override {
+    const std::size_t count = visits.size(), states = 2 * diagnoses_gru_.hidden(),
+                      queries_width = query_.padded();
     workspace.reset(scratch(count));
     const std::span<float> hidden = workspace.take(count * states);  // [T, 2h]
-    encode(visits, diagnoses_, diagnoses_gru_, &FrozenVisit::diagnoses, &FrozenVisit::diagnoses_extra, workspace, hidden.data());
-    encode(visits, procedures_, procedures_gru_, &FrozenVisit::procedures, &FrozenVisit::procedures_extra, workspace,
-           hidden.data() + diagnoses_gru_.hidden());
+    encode(visits, diagnoses_, diagnoses_gru_, &FrozenVisit::diagnoses,
+           &FrozenVisit::diagnoses_extra, workspace, hidden.data());
+    encode(visits, procedures_, procedures_gru_, &FrozenVisit::procedures,
+           &FrozenVisit::procedures_extra, workspace, hidden.data() + diagnoses_gru_.hidden());
     nn::relu(hidden);
     const std::span<float> queries = workspace.take(count * queries_width);  // [T, m]
     query_.apply(hidden.data(), states, count, queries.data());
@@ -62,19 +65,22 @@ class FrozenGamenet final : public FrozenScorer {
 
  private:
   std::size_t scratch(std::size_t count) const noexcept {
-    std::size_t total = count * 2 * diagnoses_gru_.hidden() + count * query_.padded() + 3 * width_ + memory_.padded_out() + count + classes_;
-    total += count * (diagnoses_.dim() + procedures_.dim()) + diagnoses_gru_.scratch(count) + procedures_gru_.scratch(count);
+    std::size_t total = count * 2 * diagnoses_gru_.hidden() + count * query_.padded() + 3 * width_ +
+                        memory_.padded_out() + count + classes_;
+    total += count * (diagnoses_.dim() + procedures_.dim()) + diagnoses_gru_.scratch(count) +
+             procedures_gru_.scratch(count);
     for (const FrozenLinear& layer : output_) total += layer.padded();
     return total;
   }
 
   using Ids = std::span<const std::int32_t> FrozenVisit::*;
   using Extra = std::span<const float> FrozenVisit::*;
-  void encode(std::span<const FrozenVisit> visits, const CodeTable& table, const FrozenGru& gru, Ids ids, Extra extra,
-              FrozenWorkspace& workspace, float* states) const {
+  void encode(std::span<const FrozenVisit> visits, const CodeTable& table, const FrozenGru& gru,
+              Ids ids, Extra extra, FrozenWorkspace& workspace, float* states) const {
     const std::span<float> pooled = workspace.take(visits.size() * table.dim());  // [T, d]
     for (std::size_t t = 0; t < visits.size(); ++t) {
-      table.pool(visits[t].*ids, visits[t].*extra, mean_, pooled.subspan(t * table.dim(), table.dim()));
+      table.pool(visits[t].*ids, visits[t].*extra, mean_,
+                 pooled.subspan(t * table.dim(), table.dim()));
     }
     gru.run(pooled.data(), table.dim(), visits.size(), false, workspace, states, 2 * gru.hidden());
   }
@@ -87,24 +93,29 @@ class FrozenGamenet final : public FrozenScorer {
     }
   }
 
-  void read_history(std::span<const FrozenVisit> visits, std::span<const float> queries, const float* query, std::span<float> weights,
-                    std::span<float> facts, std::span<float> classes_read) const noexcept {
+  void read_history(std::span<const FrozenVisit> visits, std::span<const float> queries,
+                    const float* query, std::span<float> weights, std::span<float> facts,
+                    std::span<float> classes_read) const noexcept {
     const std::size_t past = visits.size() - 1;
     weights[past] = 0.0F;
     if (past == 0) {
-      std::copy_n(facts.begin() + static_cast<std::ptrdiff_t>(width_), width_, facts.begin() + static_cast<std::ptrdiff_t>(2 * width_));
+      std::copy_n(facts.begin() + static_cast<std::ptrdiff_t>(width_), width_,
+                  facts.begin() + static_cast<std::ptrdiff_t>(2 * width_));
       return;
     }
-    for (std::size_t t = 0; t < past; ++t) weights[t] = nn::dot(std::span(query, width_), queries.data() + t * query_.padded());
+    for (std::size_t t = 0; t < past; ++t)
+      weights[t] = nn::dot(std::span(query, width_), queries.data() + t * query_.padded());
     nn::softmax(weights.first(past));
     std::fill(classes_read.begin(), classes_read.end(), 0.0F);  // u, [V_m]
     for (std::size_t t = 0; t < past; ++t) {
-      for (const std::int32_t m : visits[t].medications) classes_read[static_cast<std::size_t>(m)] += weights[t];
+      for (const std::int32_t m : visits[t].medications)
+        classes_read[static_cast<std::size_t>(m)] += weights[t];
     }
     weigh_memory(classes_read, facts.subspan(2 * width_, width_));
   }
 
-  void decide(std::span<float> facts, FrozenWorkspace& workspace, std::span<float> probabilities) const {
+  void decide(std::span<float> facts, FrozenWorkspace& workspace,
+              std::span<float> probabilities) const {
     std::span<float> x = facts;
     for (const FrozenLinear& layer : output_) {
       if (output_.size() > 1) nn::relu(x);
@@ -128,6 +139,8 @@ class FrozenGamenet final : public FrozenScorer {
 
 }  // namespace
 
-std::shared_ptr<const FrozenScorer> make_frozen_gamenet(const FrozenGamenetParts& parts) { return std::make_shared<FrozenGamenet>(parts); }
+std::shared_ptr<const FrozenScorer> make_frozen_gamenet(const FrozenGamenetParts& parts) {
+  return std::make_shared<FrozenGamenet>(parts);
+}
 
 }  // namespace theriac::clinical

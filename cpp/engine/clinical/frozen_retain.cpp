@@ -16,19 +16,27 @@ struct Block {
   FrozenLinear alpha, beta;
 
   explicit Block(const FrozenRetainBlockParts& parts)
-      : table(parts.table), alpha_gru(parts.alpha_gru), beta_gru(parts.beta_gru), alpha(parts.alpha), beta(parts.beta) {}
+      : table(parts.table),
+        alpha_gru(parts.alpha_gru),
+        beta_gru(parts.beta_gru),
+        alpha(parts.alpha),
+        beta(parts.beta) {}
 
   std::size_t scratch(std::size_t visits) const noexcept {
-    return visits * (table.dim() + alpha_gru.hidden() + beta_gru.hidden() + alpha.padded() + beta.padded() + 1) + alpha_gru.scratch(visits) +
-           beta_gru.scratch(visits);
+    return visits * (table.dim() + alpha_gru.hidden() + beta_gru.hidden() + alpha.padded() +
+                     beta.padded() + 1) +
+           alpha_gru.scratch(visits) + beta_gru.scratch(visits);
   }
 
   // context[d] = sum_t alpha_t beta_t * x_t; returns alpha [T].
-  std::span<float> read(std::span<const FrozenVisit> visits, std::span<const std::int32_t> FrozenVisit::*ids,
-                        std::span<const float> FrozenVisit::*extra, FrozenWorkspace& workspace, std::span<float> context) const {
+  std::span<float> read(std::span<const FrozenVisit> visits,
+                        std::span<const std::int32_t> FrozenVisit::*ids,
+                        std::span<const float> FrozenVisit::*extra, FrozenWorkspace& workspace,
+                        std::span<float> context) const {
     const std::size_t count = visits.size(), dim = table.dim();
     const std::span<float> x = workspace.take(count * dim);  // [T, d]
-    for (std::size_t t = 0; t < count; ++t) table.pool(visits[t].*ids, visits[t].*extra, false, x.subspan(t * dim, dim));
+    for (std::size_t t = 0; t < count; ++t)
+      table.pool(visits[t].*ids, visits[t].*extra, false, x.subspan(t * dim, dim));
     const std::span<float> alpha_states = workspace.take(count * alpha_gru.hidden());
     const std::span<float> beta_states = workspace.take(count * beta_gru.hidden());
     alpha_gru.run(x.data(), dim, count, true, workspace, alpha_states.data(), alpha_gru.hidden());
@@ -52,18 +60,25 @@ struct Block {
 
 class FrozenRetain final : public FrozenScorer {
  public:
-  explicit FrozenRetain(const FrozenRetainParts& parts) : diagnoses_(parts.diagnoses), procedures_(parts.procedures), output_(parts.output) {}
+  explicit FrozenRetain(const FrozenRetainParts& parts)
+      : diagnoses_(parts.diagnoses), procedures_(parts.procedures), output_(parts.output) {}
 
-  std::int64_t classes() const noexcept override { return static_cast<std::int64_t>(output_.out()); }
+  std::int64_t classes() const noexcept override {
+    return static_cast<std::int64_t>(output_.out());
+  }
 
-  void score(std::span<const FrozenVisit> visits, FrozenWorkspace& workspace, std::span<float> probabilities,
-             FrozenAttention* attention) const override {
+  void score(std::span<const FrozenVisit> visits, FrozenWorkspace& workspace,
+             std::span<float> probabilities, FrozenAttention* attention) const override {
     const std::size_t first = diagnoses_.table.dim(), second = procedures_.table.dim();
-    workspace.reset(diagnoses_.scratch(visits.size()) + procedures_.scratch(visits.size()) + first + second + output_.padded());
+    workspace.reset(diagnoses_.scratch(visits.size()) + procedures_.scratch(visits.size()) + first +
+                    second + output_.padded());
     const std::span<float> context = workspace.take(first + second);  // [c_diagnoses; c_procedures]
-    const auto alpha_diagnoses = diagnoses_.read(visits, &FrozenVisit::diagnoses, &FrozenVisit::diagnoses_extra, workspace, context.first(first));
+    const auto alpha_diagnoses =
+        diagnoses_.read(visits, &FrozenVisit::diagnoses, &FrozenVisit::diagnoses_extra, workspace,
+                        context.first(first));
     const auto alpha_procedures =
-        procedures_.read(visits, &FrozenVisit::procedures, &FrozenVisit::procedures_extra, workspace, context.subspan(first, second));
+        procedures_.read(visits, &FrozenVisit::procedures, &FrozenVisit::procedures_extra,
+                         workspace, context.subspan(first, second));
     const std::span<float> logits = workspace.take(output_.padded());
     output_.apply(context.data(), context.size(), 1, logits.data());
     nn::sigmoid(logits);
@@ -82,6 +97,8 @@ class FrozenRetain final : public FrozenScorer {
 
 }  // namespace
 
-std::shared_ptr<const FrozenScorer> make_frozen_retain(const FrozenRetainParts& parts) { return std::make_shared<FrozenRetain>(parts); }
+std::shared_ptr<const FrozenScorer> make_frozen_retain(const FrozenRetainParts& parts) {
+  return std::make_shared<FrozenRetain>(parts);
+}
 
 }  // namespace theriac::clinical

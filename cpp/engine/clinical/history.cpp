@@ -5,11 +5,14 @@
 namespace theriac::clinical {
 namespace {
 
-// Codes outside the vocabulary whose vectors one session keeps; enough for a hospital's day, a few MB.
+// Codes outside the vocabulary whose vectors one session keeps; enough for a hospital's day, a few
+// MB.
 constexpr std::size_t kCachedCodes = 4096;
 constexpr std::size_t kClassLength = 4;  // ATC level 3: "C09A"
 
-bool contains(const std::vector<std::int32_t>& ids, std::int32_t id) { return std::find(ids.begin(), ids.end(), id) != ids.end(); }
+bool contains(const std::vector<std::int32_t>& ids, std::int32_t id) {
+  return std::find(ids.begin(), ids.end(), id) != ids.end();
+}
 
 }  // namespace
 
@@ -33,7 +36,8 @@ const char* reason(EntryReading::How how) noexcept {
 HistoryReader::HistoryReader(const MedicationState& state) : state_(state) {}
 
 void HistoryReader::begin(std::int32_t visits) {
-  // Codes of the patient being read are referred to by address, so a full cache is emptied only between patients.
+  // Codes of the patient being read are referred to by address, so a full cache is emptied only
+  // between patients.
   for (auto& cache : cache_) {
     if (cache.size() > kCachedCodes) cache.clear();
   }
@@ -48,7 +52,8 @@ void HistoryReader::begin(std::int32_t visits) {
   }
 }
 
-EntryReading HistoryReader::add(std::int32_t visit, data::Field field, const codes::MedicalCode& code) {
+EntryReading HistoryReader::add(std::int32_t visit, data::Field field,
+                                const codes::MedicalCode& code) {
   using How = EntryReading::How;
   const bool medication = field == data::Field::kMedications;
   if (medication != (code.system == codes::System::kAtc) && code.system != codes::System::kLocal) {
@@ -58,14 +63,17 @@ EntryReading HistoryReader::add(std::int32_t visit, data::Field field, const cod
   if (medication && visit == count_ - 1) return {How::kCurrentMedication, nullptr};
   Visit& target = visits_[static_cast<std::size_t>(visit - first_)];
   const int f = static_cast<int>(field);
-  const data::Vocabulary& vocabulary = medication ? state_.classes : field == data::Field::kDiagnoses ? state_.diagnoses : state_.procedures;
+  const data::Vocabulary& vocabulary = medication                         ? state_.classes
+                                       : field == data::Field::kDiagnoses ? state_.diagnoses
+                                                                          : state_.procedures;
   std::int32_t id = -1;
   if (medication && code.system == codes::System::kAtc && code.text.size() > kClassLength) {
     id = vocabulary.find({code.system, code.text.substr(0, kClassLength)});
   } else {
     id = vocabulary.find(code);
   }
-  if (id < 0) return medication ? EntryReading{How::kUnknown, nullptr} : add_outside(target, f, code);
+  if (id < 0)
+    return medication ? EntryReading{How::kUnknown, nullptr} : add_outside(target, f, code);
   if (contains(target.ids[f], id)) return {How::kRepeated, nullptr};
   target.ids[f].push_back(id);
   return {How::kUsed, nullptr};
@@ -73,7 +81,8 @@ EntryReading HistoryReader::add(std::int32_t visit, data::Field field, const cod
 
 EntryReading HistoryReader::add_outside(Visit& visit, int field, const codes::MedicalCode& code) {
   using How = EntryReading::How;
-  const CodeEncoder* encoder = field == 0 ? state_.diagnoses_encoder.get() : state_.procedures_encoder.get();
+  const CodeEncoder* encoder =
+      field == 0 ? state_.diagnoses_encoder.get() : state_.procedures_encoder.get();
   if (encoder == nullptr) return {How::kUnknown, nullptr};
   const OutsideCode& known = outside(field, code);
   if (!known.reading.counts()) return known.reading;
@@ -83,7 +92,8 @@ EntryReading HistoryReader::add_outside(Visit& visit, int field, const codes::Me
   return known.reading;
 }
 
-const HistoryReader::OutsideCode& HistoryReader::outside(int field, const codes::MedicalCode& code) {
+const HistoryReader::OutsideCode& HistoryReader::outside(int field,
+                                                         const codes::MedicalCode& code) {
   auto& cache = cache_[field];
   if (const auto found = cache.find(code); found != cache.end()) return found->second;
   OutsideCode made;

@@ -1,4 +1,5 @@
-// One patient's codes read into what a frozen scorer takes. Part of a session: reuses its memory from call to call.
+// One patient's codes read into what a frozen scorer takes. Part of a session: reuses its memory
+// from call to call.
 #pragma once
 
 #include <cstdint>
@@ -16,17 +17,19 @@ namespace theriac::clinical {
 // How one entry of the history was read.
 struct EntryReading {
   enum class How {
-    kUsed,            // a code the model was trained with
-    kUnseen,          // not met in training, read by its place in the code tree and its characters
-    kSubstituted,     // read as an ancestor, named in `node`
-    kRepeated,        // same code twice in one visit
-    kUnknown,         // the model has no use for it
+    kUsed,         // a code the model was trained with
+    kUnseen,       // not met in training, read by its place in the code tree and its characters
+    kSubstituted,  // read as an ancestor, named in `node`
+    kRepeated,     // same code twice in one visit
+    kUnknown,      // the model has no use for it
     kCurrentMedication,  // medication of the visit that is asked about
-    kTooOld,          // before the latest visits that the model reads
-    kWrongField,      // a medication class among diagnoses, and the like
+    kTooOld,             // before the latest visits that the model reads
+    kWrongField,         // a medication class among diagnoses, and the like
   } how = How::kUnknown;
   const std::string* node = nullptr;  // relation node; lives as long as the reader
-  bool counts() const { return how == How::kUsed || how == How::kUnseen || how == How::kSubstituted; }
+  bool counts() const {
+    return how == How::kUsed || how == How::kUnseen || how == How::kSubstituted;
+  }
 };
 const char* reason(EntryReading::How how) noexcept;  // for the answer's "ignored"
 
@@ -35,7 +38,8 @@ class HistoryReader {
  public:
   explicit HistoryReader(const MedicationState& state);
 
-  void begin(std::int32_t visits);  // forgets the last patient; `visits` >= 1, the last one is current
+  void begin(
+      std::int32_t visits);  // forgets the last patient; `visits` >= 1, the last one is current
   EntryReading add(std::int32_t visit, data::Field field, const codes::MedicalCode& code);
   // The latest visits, sets sorted so that the order of entries changes no bit.
   std::span<const FrozenVisit> finish();
@@ -43,8 +47,9 @@ class HistoryReader {
  private:
   struct Visit {
     std::vector<std::int32_t> ids[data::kFieldCount];
-    std::vector<const void*> outside[2];  // codes outside the vocabulary met already, by their place in the cache
-    std::vector<float> extra[2];          // sums of their vectors; empty without any
+    std::vector<const void*>
+        outside[2];  // codes outside the vocabulary met already, by their place in the cache
+    std::vector<float> extra[2];  // sums of their vectors; empty without any
   };
   struct OutsideCode {
     EntryReading reading;

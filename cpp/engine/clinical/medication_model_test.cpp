@@ -218,7 +218,7 @@ INSTANTIATE_TEST_SUITE_P(Methods, EveryMethod,
                          ::testing::Values("gamenet", "retain", "most_frequent", "nearest_visit",
                                            "logistic_regression"));
 
-// ------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // directories
 
 struct Saved {
@@ -303,7 +303,7 @@ TEST(MedicationModel, InteractionTableTravelsWithTheModel) {
   EXPECT_EQ(info(*loaded)["interactions"]["pairs"], 3);
 }
 
-// ------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // fitting
 
 TEST(MedicationModel, SelectsOnValidation) {
@@ -431,7 +431,7 @@ TEST(MedicationModel, ConstUseIsConcurrent) {
   }
 }
 
-// ------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // options
 
 TEST(MedicationModel, OriginalFormBringsItsDefaults) {

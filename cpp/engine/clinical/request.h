@@ -26,8 +26,9 @@ struct Request {
   double threshold = -1;  // negative: the session's
 };
 
-// Throws kInvalidArgument with "json_path" in the details: unknown keys (with the nearest), wrong types, unknown systems,
-// dates that decrease, more than 1,000 visits or 10,000 codes. Error texts carry paths, never the patient's codes.
+// Throws kInvalidArgument with "json_path" in the details: unknown keys (with the nearest), wrong
+// types, unknown systems, dates that decrease, more than 1,000 visits or 10,000 codes. Error texts
+// carry paths, never the patient's codes.
 Request parse_request(std::string_view json);
 
 // JSON Schemas of the request and of a session's options, for theriac_schema.

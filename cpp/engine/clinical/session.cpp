@@ -19,8 +19,10 @@ struct SessionOptions {
   static const OptionTable<SessionOptions>& table() {
     static const auto* const t = new OptionTable<SessionOptions>(
         OptionTable<SessionOptions>("session", "Scoring one patient at a time")
-            .real("threshold", &SessionOptions::threshold, {-1, 1}, "classes at or above it are marked as recommended; negative: the model's")
-            .integer("k", &SessionOptions::k, {0, 100000}, "classes an answer lists when the request does not say; 0 lists all"));
+            .real("threshold", &SessionOptions::threshold, {-1, 1},
+                  "classes at or above it are marked as recommended; negative: the model's")
+            .integer("k", &SessionOptions::k, {0, 100000},
+                     "classes an answer lists when the request does not say; 0 lists all"));
     return *t;
   }
 };
@@ -33,13 +35,19 @@ struct Scored {
 };
 
 Json entry_json(const RequestEntry& entry) {
-  return {{"visit", entry.visit}, {"field", data::field_name(entry.field)}, {"system", codes::system_name(entry.code.system)}, {"code", entry.as_given}};
+  return {{"visit", entry.visit},
+          {"field", data::field_name(entry.field)},
+          {"system", codes::system_name(entry.code.system)},
+          {"code", entry.as_given}};
 }
 
 class MedicationSession final : public Session {
  public:
   MedicationSession(std::shared_ptr<const MedicationState> state, const SessionOptions& options)
-      : state_(std::move(state)), options_(options), reader_(*state_), classes_(static_cast<std::size_t>(state_->classes.size())) {
+      : state_(std::move(state)),
+        options_(options),
+        reader_(*state_),
+        classes_(static_cast<std::size_t>(state_->classes.size())) {
     if (options_.threshold < 0) options_.threshold = state_->threshold;
     probabilities_.resize(classes_);
     order_.resize(classes_);
@@ -60,16 +68,23 @@ class MedicationSession final : public Session {
     return tensor::guarded([&] { rank_codes(history, ranked); });
   }
 
-  Outcome recommend_dataset(const Dataset& dataset, Job& job, std::vector<float>& probabilities) noexcept override {
+  Outcome recommend_dataset(const Dataset& dataset, Job& job,
+                            std::vector<float>& probabilities) noexcept override {
     return tensor::guarded([&] {
-      if (!dataset.cohort) throw Error(Code::kInvalidArgument, "medication models score data sets of kind cohort, not " + dataset.kind);
+      if (!dataset.cohort)
+        throw Error(Code::kInvalidArgument,
+                    "medication models score data sets of kind cohort, not " + dataset.kind);
       const Vocabularies vocabularies{state_->diagnoses, state_->procedures, state_->classes};
       const MappedCohort mapped(*dataset.cohort, vocabularies);
-      const ReadCohort cohort = read_cohort(mapped, state_->diagnoses_encoder.get(), state_->procedures_encoder.get());
+      const ReadCohort cohort =
+          read_cohort(mapped, state_->diagnoses_encoder.get(), state_->procedures_encoder.get());
       probabilities.clear();
       probabilities.reserve(static_cast<std::size_t>(dataset.cohort->visits()) * classes_);
-      eval::score_cohort(*dataset.cohort, FrozenCohortScorer(cohort, *state_->scorer, state_->max_visits), 1, job,
-                         [&](std::int64_t, std::span<const float> rows) { probabilities.insert(probabilities.end(), rows.begin(), rows.end()); });
+      eval::score_cohort(*dataset.cohort,
+                         FrozenCohortScorer(cohort, *state_->scorer, state_->max_visits), 1, job,
+                         [&](std::int64_t, std::span<const float> rows) {
+                           probabilities.insert(probabilities.end(), rows.begin(), rows.end());
+                         });
     });
   }
 
@@ -82,7 +97,8 @@ class MedicationSession final : public Session {
   }
 
   // Scores the request without entry `left_out` (none: the number of entries).
-  void score(const Request& request, std::size_t left_out, Scored& scored, FrozenAttention* attention) {
+  void score(const Request& request, std::size_t left_out, Scored& scored,
+             FrozenAttention* attention) {
     reader_.begin(static_cast<std::int32_t>(request.dates.size()));
     scored.readings.assign(request.entries.size(), EntryReading{});
     for (std::size_t i = 0; i < request.entries.size(); ++i) {
@@ -93,11 +109,13 @@ class MedicationSession final : public Session {
     state_->scorer->score(reader_.finish(), workspace_, scored.probabilities, attention);
   }
 
-  static void rank(std::span<const float> probabilities, std::size_t wanted, std::vector<std::int32_t>& order) {
+  static void rank(std::span<const float> probabilities, std::size_t wanted,
+                   std::vector<std::int32_t>& order) {
     std::iota(order.begin(), order.end(), 0);
     const auto middle = order.begin() + static_cast<std::ptrdiff_t>(std::min(wanted, order.size()));
     std::partial_sort(order.begin(), middle, order.end(), [&](std::int32_t a, std::int32_t b) {
-      const float x = probabilities[static_cast<std::size_t>(a)], y = probabilities[static_cast<std::size_t>(b)];
+      const float x = probabilities[static_cast<std::size_t>(a)],
+                  y = probabilities[static_cast<std::size_t>(b)];
       return x != y ? x > y : a < b;
     });
   }
@@ -109,12 +127,14 @@ class MedicationSession final : public Session {
     for (std::uint64_t i = 0; i < history.entries; ++i) {
       code_.system = static_cast<codes::System>(history.system[i]);
       code_.text = codes::normalise(code_.system, history.code[i]);
-      const EntryReading reading = reader_.add(history.visit[i], static_cast<data::Field>(history.field[i]), code_);
+      const EntryReading reading =
+          reader_.add(history.visit[i], static_cast<data::Field>(history.field[i]), code_);
       if (!reading.counts()) ++ranked.ignored;
       if (reading.how == EntryReading::How::kSubstituted) ++ranked.substituted;
     }
     state_->scorer->score(reader_.finish(), workspace_, probabilities_, nullptr);
-    const auto wanted = static_cast<std::size_t>(std::min<std::uint64_t>(ranked.capacity, classes_));
+    const auto wanted =
+        static_cast<std::size_t>(std::min<std::uint64_t>(ranked.capacity, classes_));
     rank(probabilities_, wanted, order_);
     for (std::size_t i = 0; i < wanted; ++i) {
       const std::int32_t id = order_[i];
@@ -129,16 +149,25 @@ class MedicationSession final : public Session {
     constexpr std::uint64_t kMaxEntries = 10000;
     constexpr std::int32_t kMaxVisits = 1000;
     if (history.entries > kMaxEntries) {
-      throw Error(Code::kInvalidArgument, "entries is " + std::to_string(history.entries) + "; at most " + std::to_string(kMaxEntries) + " codes a patient").at("argument", "entries");
+      throw Error(Code::kInvalidArgument, "entries is " + std::to_string(history.entries) +
+                                              "; at most " + std::to_string(kMaxEntries) +
+                                              " codes a patient")
+          .at("argument", "entries");
     }
     std::int32_t last = 0;
     for (std::uint64_t i = 0; i < history.entries; ++i) {
       const auto refuse = [i](const char* argument, const std::string& what) {
-        throw Error(Code::kInvalidArgument, std::string(argument) + "[" + std::to_string(i) + "] " + what).at("argument", argument).at("index", i);
+        throw Error(Code::kInvalidArgument,
+                    std::string(argument) + "[" + std::to_string(i) + "] " + what)
+            .at("argument", argument)
+            .at("index", i);
       };
-      if (history.visit[i] < last || history.visit[i] >= kMaxVisits) refuse("visit", "must not decrease, start at 0 or above and stay below 1000");
-      if (history.field[i] < 0 || history.field[i] >= data::kFieldCount) refuse("field", "must be 0 (diagnosis), 1 (procedure) or 2 (medication)");
-      if (history.system[i] < 0 || history.system[i] >= codes::kSystemCount) refuse("system", "is not a code system");
+      if (history.visit[i] < last || history.visit[i] >= kMaxVisits)
+        refuse("visit", "must not decrease, start at 0 or above and stay below 1000");
+      if (history.field[i] < 0 || history.field[i] >= data::kFieldCount)
+        refuse("field", "must be 0 (diagnosis), 1 (procedure) or 2 (medication)");
+      if (history.system[i] < 0 || history.system[i] >= codes::kSystemCount)
+        refuse("system", "is not a code system");
       if (history.code[i] == nullptr) refuse("code", "must not be NULL");
       last = history.visit[i];
     }
@@ -149,15 +178,20 @@ class MedicationSession final : public Session {
   Json answer(const Request& request, FrozenAttention* attention) {
     Scored scored;
     score(request, request.entries.size(), scored, attention);
-    const std::size_t listed = request.k == 0 ? classes_ : std::min(classes_, static_cast<std::size_t>(request.k));
+    const std::size_t listed =
+        request.k == 0 ? classes_ : std::min(classes_, static_cast<std::size_t>(request.k));
     scored.order.resize(classes_);
     rank(scored.probabilities, classes_, scored.order);
-    const std::vector<std::int32_t> shown(scored.order.begin(), scored.order.begin() + static_cast<std::ptrdiff_t>(listed));
+    const std::vector<std::int32_t> shown(
+        scored.order.begin(), scored.order.begin() + static_cast<std::ptrdiff_t>(listed));
     Json json;
     json["classes"] = Json::array();
     for (const std::int32_t id : shown) {
       const auto p = static_cast<double>(scored.probabilities[static_cast<std::size_t>(id)]);
-      json["classes"].push_back({{"code", class_text(id)}, {"system", codes::system_name(state_->classes.code(id).system)}, {"probability", p}, {"recommended", p >= request.threshold}});
+      json["classes"].push_back({{"code", class_text(id)},
+                                 {"system", codes::system_name(state_->classes.code(id).system)},
+                                 {"probability", p},
+                                 {"recommended", p >= request.threshold}});
     }
     json["threshold"] = request.threshold;
     json["interactions"] = interactions(request, scored);
@@ -170,23 +204,33 @@ class MedicationSession final : public Session {
 
   const std::string& class_text(std::int32_t id) const { return state_->classes.code(id).text; }
 
-  // Listed pairs among the classes over the threshold, and between them and the classes of the visit before.
+  // Listed pairs among the classes over the threshold, and between them and the classes of the
+  // visit before.
   Json interactions(const Request& request, const Scored& scored) const {
     std::vector<std::int32_t> over, previous;
     for (const std::int32_t id : scored.order) {
-      if (static_cast<double>(scored.probabilities[static_cast<std::size_t>(id)]) >= request.threshold) over.push_back(id);
+      if (static_cast<double>(scored.probabilities[static_cast<std::size_t>(id)]) >=
+          request.threshold)
+        over.push_back(id);
     }
     const auto before = static_cast<std::int32_t>(request.dates.size()) - 2;
     for (const RequestEntry& entry : request.entries) {
       if (entry.field != data::Field::kMedications || entry.visit != before) continue;
-      const std::int32_t id = state_->classes.find({entry.code.system, entry.code.text.substr(0, 4)});
-      if (id >= 0 && std::find(over.begin(), over.end(), id) == over.end() && std::find(previous.begin(), previous.end(), id) == previous.end()) previous.push_back(id);
+      const std::int32_t id =
+          state_->classes.find({entry.code.system, entry.code.text.substr(0, 4)});
+      if (id >= 0 && std::find(over.begin(), over.end(), id) == over.end() &&
+          std::find(previous.begin(), previous.end(), id) == previous.end())
+        previous.push_back(id);
     }
     Json pairs = Json::array();
     const auto add = [&](std::int32_t a, std::int32_t b, const char* between) {
       if (state_->matrix.classes() == 0 || !state_->matrix.interacts(a, b)) return;
-      pairs.push_back({{"a", class_text(a)}, {"b", class_text(b)}, {"between", between}, {"severity", severity(class_text(a), class_text(b))},
-                       {"source", state_->interactions.source}, {"version", state_->interactions.version}});
+      pairs.push_back({{"a", class_text(a)},
+                       {"b", class_text(b)},
+                       {"between", between},
+                       {"severity", severity(class_text(a), class_text(b))},
+                       {"source", state_->interactions.source},
+                       {"version", state_->interactions.version}});
     };
     for (std::size_t i = 0; i < over.size(); ++i) {
       for (std::size_t j = i + 1; j < over.size(); ++j) add(over[i], over[j], "recommended");
@@ -207,7 +251,10 @@ class MedicationSession final : public Session {
     for (std::size_t i = 0; i < request.entries.size(); ++i) {
       const EntryReading& reading = scored.readings[i];
       Json entry = entry_json(request.entries[i]);
-      if (const std::string& date = request.dates[static_cast<std::size_t>(request.entries[i].visit)]; !date.empty()) entry["date"] = date;
+      if (const std::string& date =
+              request.dates[static_cast<std::size_t>(request.entries[i].visit)];
+          !date.empty())
+        entry["date"] = date;
       switch (reading.how) {
         case EntryReading::How::kUsed:
           used.push_back(std::move(entry));
@@ -225,12 +272,15 @@ class MedicationSession final : public Session {
           ignored.push_back(std::move(entry));
       }
     }
-    return {{"used", std::move(used)}, {"substituted", std::move(substituted)}, {"ignored", std::move(ignored)}};
+    return {{"used", std::move(used)},
+            {"substituted", std::move(substituted)},
+            {"ignored", std::move(ignored)}};
   }
 
-  // Leave one code out (medication.md 10.3): the change of each listed class's probability when the entry is absent, and
-  // the weights that the model itself put on visits and classes.
-  Json explanation(const Request& request, const Scored& scored, const std::vector<std::int32_t>& shown, const FrozenAttention& attention) {
+  // Leave one code out (medication.md 10.3): the change of each listed class's probability when the
+  // entry is absent, and the weights that the model itself put on visits and classes.
+  Json explanation(const Request& request, const Scored& scored,
+                   const std::vector<std::int32_t>& shown, const FrozenAttention& attention) {
     struct Effect {
       std::size_t entry;
       std::int32_t id;
@@ -246,13 +296,16 @@ class MedicationSession final : public Session {
       entry["effects"] = Json::array();
       for (const std::int32_t id : shown) {
         const auto at = static_cast<std::size_t>(id);
-        const double change = static_cast<double>(without.probabilities[at]) - static_cast<double>(scored.probabilities[at]);
+        const double change = static_cast<double>(without.probabilities[at]) -
+                              static_cast<double>(scored.probabilities[at]);
         entry["effects"].push_back({{"class", class_text(id)}, {"change", change}});
         effects.push_back({i, id, change});
       }
       codes_json.push_back(std::move(entry));
     }
-    std::stable_sort(effects.begin(), effects.end(), [](const Effect& a, const Effect& b) { return std::abs(a.change) > std::abs(b.change); });
+    std::stable_sort(effects.begin(), effects.end(), [](const Effect& a, const Effect& b) {
+      return std::abs(a.change) > std::abs(b.change);
+    });
     Json top = Json::array();
     for (std::size_t i = 0; i < std::min<std::size_t>(10, effects.size()); ++i) {
       Json entry = entry_json(request.entries[effects[i].entry]);
@@ -260,30 +313,44 @@ class MedicationSession final : public Session {
       entry["change"] = effects[i].change;
       top.push_back(std::move(entry));
     }
-    return {{"method", "leave one code out: probability without the code minus probability with it"}, {"top", std::move(top)}, {"codes", std::move(codes_json)}, {"attention", attention_json(request, attention)}};
+    return {
+        {"method", "leave one code out: probability without the code minus probability with it"},
+        {"top", std::move(top)},
+        {"codes", std::move(codes_json)},
+        {"attention", attention_json(request, attention)}};
   }
 
   Json attention_json(const Request& request, const FrozenAttention& attention) const {
     Json json = Json::object();
-    const std::size_t skipped = request.dates.size() - std::min(request.dates.size(), static_cast<std::size_t>(state_->max_visits));
+    const std::size_t skipped =
+        request.dates.size() -
+        std::min(request.dates.size(), static_cast<std::size_t>(state_->max_visits));
     const auto visits = [&](const std::vector<float>& weights) {
       Json list = Json::array();
-      for (std::size_t v = 0; v < weights.size(); ++v) list.push_back({{"visit", skipped + v}, {"weight", weights[v]}});
+      for (std::size_t v = 0; v < weights.size(); ++v)
+        list.push_back({{"visit", skipped + v}, {"weight", weights[v]}});
       return list;
     };
     if (!attention.visits.empty()) json["visits"] = visits(attention.visits);
-    if (!attention.visits_procedures.empty()) json["visits_procedures"] = visits(attention.visits_procedures);
+    if (!attention.visits_procedures.empty())
+      json["visits_procedures"] = visits(attention.visits_procedures);
     if (!attention.memory.empty()) {
       Json list = Json::array();
-      for (std::size_t m = 0; m < attention.memory.size(); ++m) list.push_back({{"class", class_text(static_cast<std::int32_t>(m))}, {"weight", attention.memory[m]}});
+      for (std::size_t m = 0; m < attention.memory.size(); ++m)
+        list.push_back(
+            {{"class", class_text(static_cast<std::int32_t>(m))}, {"weight", attention.memory[m]}});
       json["memory"] = std::move(list);
     }
     return json;
   }
 
   Json model_json() const {
-    Json json{{"method", state_->method}, {"version", state_->model_version}, {"library", state_->library_version}};
-    if (!state_->interactions.pairs.empty()) json["interaction_table"] = {{"source", state_->interactions.source}, {"version", state_->interactions.version}};
+    Json json{{"method", state_->method},
+              {"version", state_->model_version},
+              {"library", state_->library_version}};
+    if (!state_->interactions.pairs.empty())
+      json["interaction_table"] = {{"source", state_->interactions.source},
+                                   {"version", state_->interactions.version}};
     // What a reader must know of the training data; the whole record is in the model's info.
     for (const char* key : {"data", "samples", "metrics"}) {
       if (state_->training.contains(key)) json["training"][key] = state_->training.at(key);
@@ -306,12 +373,17 @@ class MedicationSession final : public Session {
 Json session_schema() { return SessionOptions::table().schema(); }
 
 Json medication_documents() {
-  const auto entry = [](const char* name, Json schema) { return Json{{"name", name}, {"family", "document"}, {"schema", std::move(schema)}}; };
-  return Json::array({entry("request", request_schema()), entry("session", session_schema()), entry("model.evaluate", eval::MultilabelOptions::table().schema())});
+  const auto entry = [](const char* name, Json schema) {
+    return Json{{"name", name}, {"family", "document"}, {"schema", std::move(schema)}};
+  };
+  return Json::array({entry("request", request_schema()), entry("session", session_schema()),
+                      entry("model.evaluate", eval::MultilabelOptions::table().schema())});
 }
 
-std::unique_ptr<Session> make_session(std::shared_ptr<const MedicationState> state, std::string_view options_json) {
-  const Json json = options_json.empty() ? Json::object() : parse_json(options_json, "session options");
+std::unique_ptr<Session> make_session(std::shared_ptr<const MedicationState> state,
+                                      std::string_view options_json) {
+  const Json json =
+      options_json.empty() ? Json::object() : parse_json(options_json, "session options");
   return std::make_unique<MedicationSession>(std::move(state), SessionOptions::table().parse(json));
 }
 

@@ -10,7 +10,8 @@
 namespace theriac::clinical {
 
 // Options: {"threshold": number (the model's when absent), "k": integer}. Throws kInvalidArgument.
-std::unique_ptr<Session> make_session(std::shared_ptr<const MedicationState> state, std::string_view options_json);
+std::unique_ptr<Session> make_session(std::shared_ptr<const MedicationState> state,
+                                      std::string_view options_json);
 
 // The documents of this family for theriac_schema: [{"name", "family": "document", "schema"}].
 Json medication_documents();

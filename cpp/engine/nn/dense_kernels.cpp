@@ -15,15 +15,16 @@ HWY_BEFORE_NAMESPACE();
 namespace theriac::nn::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// At most 8 lanes, so that four vectors divide a block of 32 on every target; wider vectors would not be faster, since
-// weights come from the second-level cache or beyond.
+// At most 8 lanes, so that four vectors divide a block of 32 on every target; wider vectors would
+// not be faster, since weights come from the second-level cache or beyond.
 using Lanes = hn::CappedTag<float, 8>;
 
 constexpr std::size_t kBlock = 32;
 
-// One input against one block of 32 outputs. Two sets of sums, for even and odd inputs, hide the latency of the
-// multiply-add.
-HWY_INLINE void multiply_block(const float* HWY_RESTRICT w, std::size_t in, const float* HWY_RESTRICT x, const float* bias,
+// One input against one block of 32 outputs. Two sets of sums, for even and odd inputs, hide the
+// latency of the multiply-add.
+HWY_INLINE void multiply_block(const float* HWY_RESTRICT w, std::size_t in,
+                               const float* HWY_RESTRICT x, const float* bias,
                                float* HWY_RESTRICT y) {
   const Lanes d;
   const std::size_t lanes = hn::Lanes(d);
@@ -63,14 +64,16 @@ HWY_INLINE void multiply_block(const float* HWY_RESTRICT w, std::size_t in, cons
   }
 }
 
-// A block of weights ([in, 32] floats: 16 KB at in = 128) stays in the first-level cache while each input passes over it,
-// so the matrix is still streamed once.
-void multiply_all(const float* weights, std::size_t in, std::size_t padded_out, const float* x, std::size_t x_stride, std::size_t vectors,
-                  const float* bias, float* y, std::size_t y_stride) {
+// A block of weights ([in, 32] floats: 16 KB at in = 128) stays in the first-level cache while each
+// input passes over it, so the matrix is still streamed once.
+void multiply_all(const float* weights, std::size_t in, std::size_t padded_out, const float* x,
+                  std::size_t x_stride, std::size_t vectors, const float* bias, float* y,
+                  std::size_t y_stride) {
   for (std::size_t o = 0; o < padded_out; o += kBlock) {
     const float* block = weights + o * in;
     for (std::size_t v = 0; v < vectors; ++v) {
-      multiply_block(block, in, x + v * x_stride, bias == nullptr ? nullptr : bias + o, y + v * y_stride + o);
+      multiply_block(block, in, x + v * x_stride, bias == nullptr ? nullptr : bias + o,
+                     y + v * y_stride + o);
     }
   }
 }
@@ -101,7 +104,8 @@ void add_all(float* y, const float* x, std::size_t n) {
   const Lanes d;
   const std::size_t lanes = hn::Lanes(d);
   std::size_t i = 0;
-  for (; i + lanes <= n; i += lanes) hn::StoreU(hn::Add(hn::LoadU(d, y + i), hn::LoadU(d, x + i)), d, y + i);
+  for (; i + lanes <= n; i += lanes)
+    hn::StoreU(hn::Add(hn::LoadU(d, y + i), hn::LoadU(d, x + i)), d, y + i);
   for (; i < n; ++i) y[i] += x[i];
 }
 
@@ -110,7 +114,8 @@ void add_scaled_all(float* y, float a, const float* x, std::size_t n) {
   const std::size_t lanes = hn::Lanes(d);
   const auto scale = hn::Set(d, a);
   std::size_t i = 0;
-  for (; i + lanes <= n; i += lanes) hn::StoreU(hn::MulAdd(hn::LoadU(d, x + i), scale, hn::LoadU(d, y + i)), d, y + i);
+  for (; i + lanes <= n; i += lanes)
+    hn::StoreU(hn::MulAdd(hn::LoadU(d, x + i), scale, hn::LoadU(d, y + i)), d, y + i);
   for (; i < n; ++i) y[i] += a * x[i];
 }
 
@@ -119,7 +124,8 @@ float dot_all(const float* x, const float* y, std::size_t n) {
   const std::size_t lanes = hn::Lanes(d);
   auto sum = hn::Zero(d);
   std::size_t i = 0;
-  for (; i + lanes <= n; i += lanes) sum = hn::MulAdd(hn::LoadU(d, x + i), hn::LoadU(d, y + i), sum);
+  for (; i + lanes <= n; i += lanes)
+    sum = hn::MulAdd(hn::LoadU(d, x + i), hn::LoadU(d, y + i), sum);
   float total = hn::GetLane(hn::SumOfLanes(d, sum));
   for (; i < n; ++i) total += x[i] * y[i];
   return total;
@@ -146,7 +152,8 @@ void exp_shifted_all(float* x, float shift, std::size_t n) {
 void gru_all(const float* in, const float* hid, std::size_t stride, float* h, std::size_t n) {
   const Lanes d;
   const std::size_t lanes = hn::Lanes(d);
-  const auto step = [&](const float* ir, const float* iz, const float* nn_in, const float* hr, const float* hz, const float* hnn, const float* state) {
+  const auto step = [&](const float* ir, const float* iz, const float* nn_in, const float* hr,
+                        const float* hz, const float* hnn, const float* state) {
     const auto r = logistic(d, hn::Add(hn::LoadU(d, ir), hn::LoadU(d, hr)));
     const auto z = logistic(d, hn::Add(hn::LoadU(d, iz), hn::LoadU(d, hz)));
     const auto candidate = hn::Tanh(d, hn::MulAdd(r, hn::LoadU(d, hnn), hn::LoadU(d, nn_in)));
@@ -154,11 +161,15 @@ void gru_all(const float* in, const float* hid, std::size_t stride, float* h, st
   };
   std::size_t i = 0;
   for (; i + lanes <= n; i += lanes) {
-    hn::StoreU(step(in + i, in + stride + i, in + 2 * stride + i, hid + i, hid + stride + i, hid + 2 * stride + i, h + i), d, h + i);
+    hn::StoreU(step(in + i, in + stride + i, in + 2 * stride + i, hid + i, hid + stride + i,
+                    hid + 2 * stride + i, h + i),
+               d, h + i);
   }
   if (i == n) return;
   HWY_ALIGN float tail[7][16] = {};
-  const float* sources[7] = {in + i, in + stride + i, in + 2 * stride + i, hid + i, hid + stride + i, hid + 2 * stride + i, h + i};
+  const float* sources[7] = {in + i,  in + stride + i,  in + 2 * stride + i,
+                             hid + i, hid + stride + i, hid + 2 * stride + i,
+                             h + i};
   for (std::size_t k = 0; k < 7; ++k) std::memcpy(tail[k], sources[k], (n - i) * sizeof(float));
   hn::Store(step(tail[0], tail[1], tail[2], tail[3], tail[4], tail[5], tail[6]), d, tail[6]);
   std::memcpy(h + i, tail[6], (n - i) * sizeof(float));
@@ -180,22 +191,31 @@ HWY_EXPORT(sigmoid_all);
 HWY_EXPORT(exp_shifted_all);
 HWY_EXPORT(gru_all);
 
-PackedMatrix::PackedMatrix(const float* row_major, std::size_t out, std::size_t in) : out_(out), in_(in), weights_(padded_out() * in, 0.0F) {
+PackedMatrix::PackedMatrix(const float* row_major, std::size_t out, std::size_t in)
+    : out_(out), in_(in), weights_(padded_out() * in, 0.0F) {
   for (std::size_t o = 0; o < out; ++o) {
     float* block = weights_.data() + o / kBlock * kBlock * in;
     for (std::size_t i = 0; i < in; ++i) block[i * kBlock + o % kBlock] = row_major[o * in + i];
   }
 }
 
-void multiply(const PackedMatrix& weights, const float* x, std::size_t x_stride, std::size_t vectors, std::span<const float> bias, float* y,
+void multiply(const PackedMatrix& weights, const float* x, std::size_t x_stride,
+              std::size_t vectors, std::span<const float> bias, float* y,
               std::size_t y_stride) noexcept {
   HWY_DYNAMIC_DISPATCH(multiply_all)
-  (weights.data(), weights.in(), weights.padded_out(), x, x_stride, vectors, bias.empty() ? nullptr : bias.data(), y, y_stride);
+  (weights.data(), weights.in(), weights.padded_out(), x, x_stride, vectors,
+   bias.empty() ? nullptr : bias.data(), y, y_stride);
 }
 
-void add(std::span<float> y, const float* x) noexcept { HWY_DYNAMIC_DISPATCH(add_all)(y.data(), x, y.size()); }
-void add_scaled(std::span<float> y, float a, const float* x) noexcept { HWY_DYNAMIC_DISPATCH(add_scaled_all)(y.data(), a, x, y.size()); }
-float dot(std::span<const float> x, const float* y) noexcept { return HWY_DYNAMIC_DISPATCH(dot_all)(x.data(), y, x.size()); }
+void add(std::span<float> y, const float* x) noexcept {
+  HWY_DYNAMIC_DISPATCH(add_all)(y.data(), x, y.size());
+}
+void add_scaled(std::span<float> y, float a, const float* x) noexcept {
+  HWY_DYNAMIC_DISPATCH(add_scaled_all)(y.data(), a, x, y.size());
+}
+float dot(std::span<const float> x, const float* y) noexcept {
+  return HWY_DYNAMIC_DISPATCH(dot_all)(x.data(), y, x.size());
+}
 void relu(std::span<float> x) noexcept { HWY_DYNAMIC_DISPATCH(relu_all)(x.data(), x.size()); }
 void tanh(std::span<float> x) noexcept { HWY_DYNAMIC_DISPATCH(tanh_all)(x.data(), x.size()); }
 void sigmoid(std::span<float> x) noexcept { HWY_DYNAMIC_DISPATCH(sigmoid_all)(x.data(), x.size()); }
@@ -208,7 +228,8 @@ void softmax(std::span<float> x) noexcept {
   for (float& value : x) value /= sum;
 }
 
-void gru_update(const float* input_gates, const float* hidden_gates, std::size_t gate_stride, std::span<float> h) noexcept {
+void gru_update(const float* input_gates, const float* hidden_gates, std::size_t gate_stride,
+                std::span<float> h) noexcept {
   HWY_DYNAMIC_DISPATCH(gru_all)(input_gates, hidden_gates, gate_stride, h.data(), h.size());
 }
 

@@ -1,8 +1,9 @@
 // Dense layers at batch 1 over packed float32 weights: what scoring one patient consists of.
 //
-// A weight matrix is read once a call, in order, so its time is bytes over the bandwidth of the cache that holds it.
-// LibTorch's dispatcher costs more than that at these sizes (bench/README.md has both). SIMD with run-time dispatch by
-// Highway; reduction order is fixed by the layout, never by threads.
+// A weight matrix is read once a call, in order, so its time is bytes over the bandwidth of the
+// cache that holds it. LibTorch's dispatcher costs more than that at these sizes (bench/README.md
+// has both). SIMD with run-time dispatch by Highway; reduction order is fixed by the layout, never
+// by threads.
 #pragma once
 
 #include <cstddef>
@@ -12,8 +13,9 @@
 
 namespace theriac::nn {
 
-// A matrix [out, in], packed in blocks of kBlock outputs: block b holds, for each input i in turn, W[32 b .. 32 b + 31][i].
-// Outputs beyond `out` are zero rows. Immutable; may be shared between threads.
+// A matrix [out, in], packed in blocks of kBlock outputs: block b holds, for each input i in turn,
+// W[32 b .. 32 b + 31][i]. Outputs beyond `out` are zero rows. Immutable; may be shared between
+// threads.
 class PackedMatrix {
  public:
   static constexpr std::size_t kBlock = 32;
@@ -32,9 +34,11 @@ class PackedMatrix {
   std::vector<float> weights_;
 };
 
-// y[v] = W x[v] (+ bias) for `vectors` inputs at once; W is streamed once for all of them. x: [vectors, in] rows
-// `x_stride` apart; y: [vectors, padded_out] rows `y_stride` apart. bias: [padded_out] or empty.
-void multiply(const PackedMatrix& weights, const float* x, std::size_t x_stride, std::size_t vectors, std::span<const float> bias, float* y,
+// y[v] = W x[v] (+ bias) for `vectors` inputs at once; W is streamed once for all of them. x:
+// [vectors, in] rows `x_stride` apart; y: [vectors, padded_out] rows `y_stride` apart. bias:
+// [padded_out] or empty.
+void multiply(const PackedMatrix& weights, const float* x, std::size_t x_stride,
+              std::size_t vectors, std::span<const float> bias, float* y,
               std::size_t y_stride) noexcept;
 
 // y += x
@@ -48,8 +52,9 @@ void sigmoid(std::span<float> x) noexcept;
 // Numerically stable, in place; an empty span stays empty.
 void softmax(std::span<float> x) noexcept;
 
-// One GRU step (gates r, z, n as PyTorch orders them): `input_gates` [3 h] = W_ih x + b_ih, `hidden_gates` [3 h] =
-// W_hh h + b_hh, both with gates `gate_stride` apart; h is updated in place.
-void gru_update(const float* input_gates, const float* hidden_gates, std::size_t gate_stride, std::span<float> h) noexcept;
+// One GRU step (gates r, z, n as PyTorch orders them): `input_gates` [3 h] = W_ih x + b_ih,
+// `hidden_gates` [3 h] = W_hh h + b_hh, both with gates `gate_stride` apart; h is updated in place.
+void gru_update(const float* input_gates, const float* hidden_gates, std::size_t gate_stride,
+                std::span<float> h) noexcept;
 
 }  // namespace theriac::nn

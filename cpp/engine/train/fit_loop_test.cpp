@@ -292,7 +292,9 @@ TEST(FitLoop, RefusesWhatCannotBeTrained) {
   TrainOptions options;
   options.optimizer = "lbfgs";
   EXPECT_EQ(failure_of([&] { fit(quadratic, options, 1, {}, job); }).code, Code::kInvalidArgument);
-  EXPECT_EQ(failure_of([&] { fit(quadratic, {}, 1, {"", true, ""}, job); }).code,
+  EXPECT_EQ(failure_of([&] {
+              fit(quadratic, {}, 1, {"", true, ""}, job);
+            }).code,
             Code::kInvalidArgument);
   EXPECT_EQ(failure_of([] {
               TrainOptions::table().parse(Json{{"batch_size", 0}});
