@@ -9,9 +9,9 @@
 
 #include "theriac/theriac.h"
 
-static char* read_text(const char* path, size_t* length) {
-  FILE* file = fopen(path, "rb");
-  char* text = NULL;
+static char *read_text(const char *path, size_t *length) {
+  FILE *file = fopen(path, "rb");
+  char *text = NULL;
   long size;
   if (file == NULL) return NULL;
   if (fseek(file, 0, SEEK_END) == 0 && (size = ftell(file)) >= 0 && fseek(file, 0, SEEK_SET) == 0 &&
@@ -23,14 +23,14 @@ static char* read_text(const char* path, size_t* length) {
   return text;
 }
 
-int main(int argc, char** argv) {
-  theriac_context* context = NULL;
-  theriac_model* model = NULL;
-  theriac_session* session = NULL;
-  theriac_bytes* answer = NULL;
-  theriac_error* error = NULL;
+int main(int argc, char **argv) {
+  theriac_context *context = NULL;
+  theriac_model *model = NULL;
+  theriac_session *session = NULL;
+  theriac_bytes *answer = NULL;
+  theriac_error *error = NULL;
   size_t length = 0;
-  char* request;
+  char *request;
   int status = 1;
 
   if (argc != 3 || (request = read_text(argv[2], &length)) == NULL) {

@@ -7,7 +7,7 @@
 
 #include "theriac/theriac.h"
 
-int main(int argc, char** argv) {
+int main(int argc, char **argv) {
   /* Two visits of one patient: type 2 diabetes and hypertension, then heart failure. */
   static const int32_t visit[] = {0, 0, 0, 0, 1, 1, 1};
   static const int32_t field[] = {THERIAC_DIAGNOSIS,  THERIAC_DIAGNOSIS, THERIAC_MEDICATION,
@@ -15,14 +15,14 @@ int main(int argc, char** argv) {
                                   THERIAC_DIAGNOSIS};
   static const int32_t system[] = {THERIAC_ICD10CM, THERIAC_ICD10CM, THERIAC_ATC,    THERIAC_ATC,
                                    THERIAC_ICD10CM, THERIAC_ICD10CM, THERIAC_ICD10CM};
-  static const char* const code[] = {"E11.9", "I10", "A10B", "C09A", "I50.21", "E11.9", "N18.3"};
-  const char* class_code[10];
+  static const char *const code[] = {"E11.9", "I10", "A10B", "C09A", "I50.21", "E11.9", "N18.3"};
+  const char *class_code[10];
   float probability[10];
   uint64_t count = 0, ignored = 0, i;
-  theriac_context* context = NULL;
-  theriac_model* model = NULL;
-  theriac_session* session = NULL;
-  theriac_error* error = NULL;
+  theriac_context *context = NULL;
+  theriac_model *model = NULL;
+  theriac_session *session = NULL;
+  theriac_error *error = NULL;
   int status = 1;
 
   if (argc != 2) {

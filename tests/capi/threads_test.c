@@ -1,5 +1,4 @@
-/* One model, many threads: identical bits to the serial run, and BUSY where a handle is exclusive.
- * */
+/* One model, many threads: identical bits to the serial run, and BUSY where a handle is exclusive. */
 #include <pthread.h>
 
 #include "harness.h"

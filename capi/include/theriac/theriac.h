@@ -276,8 +276,8 @@ THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_dataset_generat
     const theriac_callbacks *callbacks, theriac_error **error) THERIAC_NOEXCEPT;
 
 /* Divides a data set; the parts keep its vocabularies. Options (schema "dataset.split"): {"how":
- * "patient" | "time" | "file_order", "valid": 0.1, "test": 0.1, "seed": 1994}. The three outputs
- * are set together. */
+ * "patient" | "time" | "file_order" | "fold", "valid": 0.1, "test": 0.1, "seed": 1994, "folds": 5,
+ * "fold": 0}. The three outputs are set together. */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
 theriac_dataset_split(const theriac_dataset *dataset, const char *options_json,
                       size_t options_length, theriac_dataset **train, theriac_dataset **valid,

@@ -59,6 +59,27 @@ std::vector<std::int64_t> last_times(const Cohort& cohort) {
   return latest;
 }
 
+// Cross-validation: `order` dealt out to the folds like cards.
+Parts by_fold(const Positions& order, const SplitOptions& options) {
+  const auto refuse = [](const char* option, const std::string& what) {
+    throw Error(Code::kInvalidArgument, std::string("option '") + option + "' is " + what)
+        .at("option", option);
+  };
+  const auto patients = static_cast<std::int64_t>(order.size());
+  if (options.folds > patients)
+    refuse("folds", std::to_string(options.folds) + "; the data set has only " +
+                        std::to_string(patients) + " patients");
+  if (options.fold >= options.folds)
+    refuse("fold", std::to_string(options.fold) + "; the last of " + std::to_string(options.folds) +
+                       " folds is " + std::to_string(options.folds - 1));
+  Positions test, rest;
+  for (std::int64_t i = 0; i < patients; ++i)
+    (i % options.folds == options.fold ? test : rest).push_back(order[static_cast<std::size_t>(i)]);
+  const std::size_t valid = std::min(rest.size(), cut(options.valid, order.size()));
+  return {slice(rest, 0, rest.size() - valid), slice(rest, rest.size() - valid, rest.size()),
+          slice(test, 0, test.size())};
+}
+
 Parts divide(const Cohort& cohort, const SplitOptions& options) {
   Positions order(static_cast<std::size_t>(cohort.patients()));
   std::iota(order.begin(), order.end(), std::int64_t{0});
@@ -66,6 +87,10 @@ Parts divide(const Cohort& cohort, const SplitOptions& options) {
   if (options.how == "patient") {
     Random(static_cast<std::uint64_t>(options.seed), "split").shuffle(order);
     return by_share(order, options);
+  }
+  if (options.how == "fold") {
+    Random(static_cast<std::uint64_t>(options.seed), "split").shuffle(order);
+    return by_fold(order, options);
   }
   if (options.how == "time") {
     const std::vector<std::int64_t> times = last_times(cohort);
@@ -75,7 +100,7 @@ Parts divide(const Cohort& cohort, const SplitOptions& options) {
     return by_share(order, options);
   }
   throw Error(Code::kInvalidArgument,
-              "option 'how' is '" + options.how + "'; expected patient, time or file_order")
+              "option 'how' is '" + options.how + "'; expected patient, time, file_order or fold")
       .at("option", "how");
 }
 
@@ -124,20 +149,23 @@ Json part_provenance(const Cohort& cohort, Json how) {
 const OptionTable<SplitOptions>& SplitOptions::table() {
   static const auto options =
       OptionTable<SplitOptions>("split", "How a cohort is divided into train, valid and test")
-          .choice("how", &SplitOptions::how, {"patient", "time", "file_order"},
-                  "shuffled patients, patients by the date of their last visit, or the order of "
-                  "the file (2/3, then halves)")
+          .choice("how", &SplitOptions::how, {"patient", "time", "file_order", "fold"},
+                  "shuffled patients, patients by the date of their last visit, the order of "
+                  "the file (2/3, then halves), or one fold of a cross-validation")
           .real("valid", &SplitOptions::valid, {0.0, 1.0, false, true},
                 "share of patients for validation; not used by file_order")
           .real("test", &SplitOptions::test, {0.0, 1.0, false, true},
-                "share of patients for testing; not used by file_order")
-          .integer("seed", &SplitOptions::seed, {}, "seed of the shuffle");
+                "share of patients for testing; not used by file_order and fold")
+          .integer("seed", &SplitOptions::seed, {}, "seed of the shuffle")
+          .integer("folds", &SplitOptions::folds, {2, 1000000},
+                   "fold: test sets that the patients are divided into")
+          .integer("fold", &SplitOptions::fold, {0, 999999}, "fold: which of them is the test set");
   return options;
 }
 
 SplitParts split_cohort(const Cohort& cohort, const SplitOptions& options) {
-  const bool shares = options.valid >= 0 && options.test >= 0 && options.valid + options.test <= 1;
-  if (!shares) {
+  const double test = options.how == "fold" ? 0 : options.test;
+  if (!(options.valid >= 0 && test >= 0 && options.valid + test <= 1)) {
     throw Error(Code::kInvalidArgument,
                 "options 'valid' and 'test' must be 0 or more and together at most 1")
         .at("option", "valid");

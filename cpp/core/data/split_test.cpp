@@ -73,6 +73,39 @@ TEST(Split, EveryWayIsAPartition) {
   }
 }
 
+TEST(Split, FoldsTestEveryPatientOnce) {
+  for (const int patients : {2, 7, 38}) {
+    const Cohort cohort = random_cohort(4, patients);
+    for (const std::int64_t folds : {std::int64_t{2}, static_cast<std::int64_t>(patients)}) {
+      std::multiset<std::string> tested;
+      for (std::int64_t fold = 0; fold < folds; ++fold) {
+        SplitOptions options;
+        options.how = "fold", options.folds = folds, options.fold = fold;
+        const SplitParts parts = split_cohort(cohort, options);
+        expect_partition(cohort, parts);
+        EXPECT_EQ(parts.valid.patients(), patients / 10);
+        for (const std::string& id : ids(parts.test)) tested.insert(id);
+      }
+      EXPECT_EQ(tested.size(), static_cast<std::size_t>(patients));
+      EXPECT_EQ(std::set<std::string>(tested.begin(), tested.end()).size(), tested.size());
+    }
+  }
+}
+
+TEST(Split, AFoldThatIsNotThereIsRefused) {
+  SplitOptions options;
+  options.how = "fold", options.folds = 3, options.fold = 3;
+  try {
+    split_cohort(random_cohort(1, 9), options);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Code::kInvalidArgument);
+    EXPECT_THAT(error.what(), testing::HasSubstr("the last of 3 folds is 2"));
+  }
+  options.fold = 0;
+  EXPECT_THROW(split_cohort(random_cohort(1, 2), options), Error);
+}
+
 TEST(Split, SizesAreTruncated) {
   for (const auto& [n, train, valid] :
        {std::tuple{10, 8, 1}, {11, 8, 1}, {38, 30, 4}, {1000, 800, 100}, {1, 0, 0}}) {
