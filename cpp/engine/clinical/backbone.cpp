@@ -174,13 +174,6 @@ std::shared_ptr<const FrozenScorer> Gamenet::freeze() const {
 // -----------------------------------------------------------------------------------------------
 // RETAIN
 
-at::Tensor reverse_valid(const at::Tensor& x, const at::Tensor& lengths) {
-  const at::Tensor steps = at::arange(x.size(1), lengths.options()).unsqueeze(0);  // [1, visits]
-  const at::Tensor from =
-      (lengths.unsqueeze(1) - 1 - steps).clamp_min(0).unsqueeze(2);  // [batch, visits, 1]
-  return x.gather(1, from.expand({-1, -1, x.size(2)}));
-}
-
 RetainBlockImpl::RetainBlockImpl(std::int64_t dim, std::uint64_t seed, const std::string& name) {
   alpha_gru_ = register_module("alpha_gru", nn::Gru(dim, dim, seed, name + ".alpha_gru"));
   beta_gru_ = register_module("beta_gru", nn::Gru(dim, dim, seed, name + ".beta_gru"));
@@ -189,10 +182,10 @@ RetainBlockImpl::RetainBlockImpl(std::int64_t dim, std::uint64_t seed, const std
 }
 
 at::Tensor RetainBlockImpl::forward(const at::Tensor& visits, const at::Tensor& lengths) const {
-  const at::Tensor backwards = reverse_valid(visits, lengths);
-  // Back in the order of the visits, so that the attention of a visit meets that visit.
-  const at::Tensor alpha_states = reverse_valid(alpha_gru_->forward(backwards, lengths), lengths);
-  const at::Tensor beta_states = reverse_valid(beta_gru_->forward(backwards, lengths), lengths);
+  // Read backwards, yet in the order of the visits, so that the attention of a visit meets that
+  // visit.
+  const at::Tensor alpha_states = alpha_gru_->forward(visits, lengths, nn::Reading::kBackward);
+  const at::Tensor beta_states = beta_gru_->forward(visits, lengths, nn::Reading::kBackward);
   const at::Tensor padding =
       nn::valid_steps(lengths, visits.size(1)).logical_not();  // [batch, visits]
   const at::Tensor alpha = alpha_->forward(alpha_states)

@@ -273,7 +273,7 @@ TEST(Losses, InteractionStepsAreDrawnByTheStep) {
 
 TEST(Retain, ReversesTheValidPart) {
   const at::Tensor x = at::arange(6, at::kFloat).view({2, 3, 1});
-  const at::Tensor r = reverse_valid(x, at::tensor({3, 2}, at::kLong));
+  const at::Tensor r = nn::reverse_valid(x, at::tensor({3, 2}, at::kLong));
   EXPECT_TRUE(r[0].view(-1).equal(at::tensor({2.F, 1.F, 0.F})));
   EXPECT_TRUE(r[1].view(-1).slice(0, 0, 2).equal(at::tensor({4.F, 3.F})));
 }

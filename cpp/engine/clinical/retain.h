@@ -39,8 +39,4 @@ class Retain : public Backbone {
   nn::Linear output_{nullptr};
 };
 
-// Puts the first lengths[b] steps of each row in reverse order; what follows them is unspecified.
-// x [batch, visits, d].
-at::Tensor reverse_valid(const at::Tensor& x, const at::Tensor& lengths);
-
 }  // namespace theriac::clinical

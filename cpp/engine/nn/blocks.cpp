@@ -1,9 +1,8 @@
-// Linear, GRU and graph convolution; one source because each source that includes LibTorch costs
+// Linear and graph convolution; one source because each source that includes LibTorch costs
 // seconds.
 #include <cmath>
 
 #include "cpp/engine/nn/graph_convolution.h"
-#include "cpp/engine/nn/gru.h"
 #include "cpp/engine/nn/linear.h"
 
 namespace theriac::nn {
@@ -14,17 +13,6 @@ double inverse_root(std::int64_t size) { return 1 / std::sqrt(static_cast<double
 void fill_symmetric(at::Tensor tensor, double bound, std::uint64_t seed,
                     const std::string& purpose) {
   tensor::fill_uniform(std::move(tensor), -bound, bound, seed, purpose);
-}
-
-void check_input(const at::Tensor& input, const at::Tensor& lengths, std::int64_t in) {
-  if (input.dim() != 3 || input.size(2) != in) {
-    throw Error(Code::kInvalidArgument,
-                "GRU input must be [batch, steps, " + std::to_string(in) + "]");
-  }
-  if (lengths.dim() != 1 || lengths.size(0) != input.size(0) ||
-      lengths.scalar_type() != at::kLong) {
-    throw Error(Code::kInvalidArgument, "GRU lengths must be int64 [batch]");
-  }
 }
 
 }  // namespace
@@ -44,40 +32,6 @@ LinearImpl::LinearImpl(std::int64_t in, std::int64_t out, std::uint64_t seed,
 
 at::Tensor LinearImpl::forward(const at::Tensor& x) const {
   return at::linear(x, weight, bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt);
-}
-
-GruImpl::GruImpl(std::int64_t in, std::int64_t hidden, std::uint64_t seed,
-                 const std::string& name) {
-  weight_ih = register_parameter("weight_ih", at::empty({3 * hidden, in}));
-  weight_hh = register_parameter("weight_hh", at::empty({3 * hidden, hidden}));
-  bias_ih = register_parameter("bias_ih", at::empty({3 * hidden}));
-  bias_hh = register_parameter("bias_hh", at::empty({3 * hidden}));
-  for (const auto& item : named_parameters()) {
-    fill_symmetric(item.value(), inverse_root(hidden), seed, name + "." + item.key());
-  }
-}
-
-at::Tensor GruImpl::forward(const at::Tensor& input, const at::Tensor& lengths) const {
-  check_input(input, lengths, weight_ih.size(1));
-  const std::int64_t batch = input.size(0), steps = input.size(1);
-  if (batch == 0 || steps == 0) return input.new_zeros({batch, steps, hidden()});
-  const at::Tensor padding =  // [batch, T, 1]
-      valid_steps(lengths.to(input.device()), steps).logical_not().unsqueeze(2);
-  const at::Tensor clean = input.masked_fill(padding, 0);          // [batch, T, in]
-  const at::Tensor start = input.new_zeros({1, batch, hidden()});  // [layers, batch, h]
-  const at::Tensor outputs = std::get<0>(at::gru(
-      clean, start, {weight_ih, weight_hh, bias_ih, bias_hh}, /*has_biases=*/true, /*num_layers=*/1,
-      /*dropout=*/0.0, /*train=*/is_training(), /*bidirectional=*/false, /*batch_first=*/true));
-  return outputs.masked_fill(padding, 0);  // [batch, T, h]
-}
-
-at::Tensor valid_steps(const at::Tensor& lengths, std::int64_t steps) {
-  return at::arange(steps, lengths.options()).unsqueeze(0).lt(lengths.unsqueeze(1));
-}
-
-at::Tensor last_valid(const at::Tensor& outputs, const at::Tensor& lengths) {
-  const at::Tensor last = lengths.to(outputs.device()).sub(1).view({-1, 1, 1});
-  return outputs.gather(1, last.expand({-1, 1, outputs.size(2)})).squeeze(1);
 }
 
 at::Tensor normalise_adjacency(const at::Tensor& adjacency) {

@@ -85,6 +85,56 @@ TEST(Gru, OutputsDoNotDependOnTheBatch) {
   }
 }
 
+// The fused form against LibTorch's operators: outputs, and the gradients of everything that has
+// one. Sizes that do and do not fill the vectors; rows of no, one and many steps.
+TEST(Gru, FusedAgreesWithComposed) {
+  for (const auto& [in, hidden] : {std::pair{4, 8}, {3, 5}, {16, 13}, {7, 32}}) {
+    for (const Reading reading : {Reading::kForward, Reading::kBackward}) {
+      for (const auto& lengths : {std::vector<std::int64_t>{3, 0, 6, 1, 6}, {1, 1}, {5}}) {
+        SCOPED_TRACE(std::to_string(hidden) + " " + std::to_string(lengths.size()) +
+                     (reading == Reading::kForward ? " forward" : " backward"));
+        Gru gru(in, hidden, 3, "gru");
+        const auto batch = static_cast<std::int64_t>(lengths.size());
+        const at::Tensor weights = filled({batch, 6, hidden}, "weights");
+        const auto results = [&](bool fused) {
+          gru->zero_grad();
+          const at::Tensor x = filled({batch, 6, in}, "x").requires_grad_(true);
+          const at::Tensor y = fused ? gru->forward(x, lengths_of(lengths), reading)
+                                     : composed_gru(*gru, x, lengths_of(lengths), reading);
+          (y * weights).sum().backward();
+          return std::vector<at::Tensor>{
+              y.detach(),          x.grad(),           gru->weight_ih.grad(), gru->weight_hh.grad(),
+              gru->bias_ih.grad(), gru->bias_hh.grad()};
+        };
+        const auto ours = results(true), theirs = results(false);
+        for (std::size_t i = 0; i < ours.size(); ++i) {
+          ASSERT_EQ(ours[i].sizes(), theirs[i].sizes()) << i;
+          EXPECT_LT((ours[i] - theirs[i]).abs().max().item<double>(), 2e-5) << i;
+        }
+      }
+    }
+  }
+}
+
+TEST(Gru, BackwardReadsTheReversedRow) {
+  const Gru gru(3, 4, 1, "gru");
+  const at::Tensor x = filled({2, 5, 3}, "x"), lengths = lengths_of({5, 2});
+  const at::Tensor expected =
+      reverse_valid(gru->forward(reverse_valid(x, lengths), lengths), lengths);
+  const at::Tensor y = gru->forward(x, lengths, Reading::kBackward);
+  EXPECT_LT((y[0] - expected[0]).abs().max().item<double>(), 1e-6);
+  EXPECT_LT((y[1].slice(0, 0, 2) - expected[1].slice(0, 0, 2)).abs().max().item<double>(), 1e-6);
+}
+
+// Doubles take LibTorch's operators.
+TEST(Gru, DoublesAgreeWithFloats) {
+  Gru gru(3, 5, 1, "gru");
+  const at::Tensor x = filled({2, 4, 3}, "x"), lengths = lengths_of({4, 3});
+  const at::Tensor y = gru->forward(x, lengths);
+  gru->to(at::kDouble);
+  EXPECT_LT((gru->forward(x.to(at::kDouble), lengths) - y).abs().max().item<double>(), 1e-6);
+}
+
 TEST(Gru, PaddingReachesNeitherOutputsNorGradients) {
   Gru gru(2, 3, 1, "gru");
   const at::Tensor clean = filled({1, 3, 2}, "x");

@@ -149,30 +149,90 @@ void exp_shifted_all(float* x, float shift, std::size_t n) {
   map(x, n, [d, s](auto v) { return hn::Exp(d, hn::Sub(v, s)); });
 }
 
-void gru_all(const float* in, const float* hid, std::size_t stride, float* h, std::size_t n) {
-  const Lanes d;
-  const std::size_t lanes = hn::Lanes(d);
-  const auto step = [&](const float* ir, const float* iz, const float* nn_in, const float* hr,
-                        const float* hz, const float* hnn, const float* state) {
-    const auto r = logistic(d, hn::Add(hn::LoadU(d, ir), hn::LoadU(d, hr)));
-    const auto z = logistic(d, hn::Add(hn::LoadU(d, iz), hn::LoadU(d, hz)));
-    const auto candidate = hn::Tanh(d, hn::MulAdd(r, hn::LoadU(d, hnn), hn::LoadU(d, nn_in)));
-    return hn::MulAdd(z, hn::Sub(hn::LoadU(d, state), candidate), candidate);  // (1 - z) n + z h
-  };
+// step(in, out) at whole vectors of the rows `in[k]` and `out[k]`, the tail through zero-padded
+// buffers.
+template <std::size_t In, std::size_t Out, class Step>
+HWY_INLINE void along(const float* (&in)[In], float* (&out)[Out], std::size_t n, Step step) {
+  const std::size_t lanes = hn::Lanes(Lanes());
   std::size_t i = 0;
   for (; i + lanes <= n; i += lanes) {
-    hn::StoreU(step(in + i, in + stride + i, in + 2 * stride + i, hid + i, hid + stride + i,
-                    hid + 2 * stride + i, h + i),
-               d, h + i);
+    step(in, out);
+    for (const float*& x : in) x += lanes;
+    for (float*& y : out) y += lanes;
   }
   if (i == n) return;
-  HWY_ALIGN float tail[7][16] = {};
-  const float* sources[7] = {in + i,  in + stride + i,  in + 2 * stride + i,
-                             hid + i, hid + stride + i, hid + 2 * stride + i,
-                             h + i};
-  for (std::size_t k = 0; k < 7; ++k) std::memcpy(tail[k], sources[k], (n - i) * sizeof(float));
-  hn::Store(step(tail[0], tail[1], tail[2], tail[3], tail[4], tail[5], tail[6]), d, tail[6]);
-  std::memcpy(h + i, tail[6], (n - i) * sizeof(float));
+  HWY_ALIGN float tail_in[In][16] = {};
+  HWY_ALIGN float tail_out[Out][16] = {};
+  const float* from[In];
+  float* to[Out];
+  for (std::size_t k = 0; k < In; ++k) {
+    std::memcpy(tail_in[k], in[k], (n - i) * sizeof(float));
+    from[k] = tail_in[k];
+  }
+  for (std::size_t k = 0; k < Out; ++k) to[k] = tail_out[k];
+  step(from, to);
+  for (std::size_t k = 0; k < Out; ++k) std::memcpy(out[k], tail_out[k], (n - i) * sizeof(float));
+}
+
+void gru_all(const float* x, const float* s, std::size_t stride, float* h, std::size_t n) {
+  const Lanes d;
+  const float* in[] = {x, x + stride, x + 2 * stride, s, s + stride, s + 2 * stride, h};
+  float* out[] = {h};
+  along(in, out, n, [d](const float* const* v, float* const* y) {
+    const auto r = logistic(d, hn::Add(hn::LoadU(d, v[0]), hn::LoadU(d, v[3])));
+    const auto z = logistic(d, hn::Add(hn::LoadU(d, v[1]), hn::LoadU(d, v[4])));
+    const auto candidate = hn::Tanh(d, hn::MulAdd(r, hn::LoadU(d, v[5]), hn::LoadU(d, v[2])));
+    // (1 - z) n + z h
+    hn::StoreU(hn::MulAdd(z, hn::Sub(hn::LoadU(d, v[6]), candidate), candidate), d, y[0]);
+  });
+}
+
+void gru_forward_all(const float* x, const float* s, const float* before, std::size_t rows,
+                     std::size_t n, float* saved, float* after) {
+  const Lanes d;
+  for (; rows > 0; --rows, x += 3 * n, s += 3 * n, before += n, saved += 4 * n, after += n) {
+    const float* in[] = {x, x + n, x + 2 * n, s, s + n, s + 2 * n, before};
+    float* out[] = {saved, saved + n, saved + 2 * n, saved + 3 * n, after};
+    along(in, out, n, [d](const float* const* v, float* const* y) {
+      const auto r = logistic(d, hn::Add(hn::LoadU(d, v[0]), hn::LoadU(d, v[3])));
+      const auto z = logistic(d, hn::Add(hn::LoadU(d, v[1]), hn::LoadU(d, v[4])));
+      const auto share = hn::LoadU(d, v[5]);
+      const auto candidate = hn::Tanh(d, hn::MulAdd(r, share, hn::LoadU(d, v[2])));
+      hn::StoreU(r, d, y[0]);
+      hn::StoreU(z, d, y[1]);
+      hn::StoreU(candidate, d, y[2]);
+      hn::StoreU(share, d, y[3]);
+      hn::StoreU(hn::MulAdd(z, hn::Sub(hn::LoadU(d, v[6]), candidate), candidate), d, y[4]);
+    });
+  }
+}
+
+void gru_backward_all(const float* saved, const float* before, const float* d_after,
+                      std::size_t rows, std::size_t n, float* d_x, float* d_s, float* d_before) {
+  const Lanes d;
+  for (; rows > 0; --rows, saved += 4 * n, before += n, d_after += n, d_x += 3 * n, d_s += 3 * n,
+                   d_before += n) {
+    const float* in[] = {saved, saved + n, saved + 2 * n, saved + 3 * n, before, d_after};
+    float* out[] = {d_x, d_x + n, d_x + 2 * n, d_s, d_s + n, d_s + 2 * n, d_before};
+    along(in, out, n, [d](const float* const* v, float* const* y) {
+      const auto one = hn::Set(d, 1.0F);
+      const auto r = hn::LoadU(d, v[0]), z = hn::LoadU(d, v[1]), candidate = hn::LoadU(d, v[2]);
+      const auto dh = hn::LoadU(d, v[5]);
+      // Through n = tanh(x_n + r s_n) and h' = (1 - z) n + z h.
+      const auto dn =
+          hn::Mul(hn::Mul(dh, hn::Sub(one, z)), hn::NegMulAdd(candidate, candidate, one));
+      const auto dz =
+          hn::Mul(hn::Mul(dh, hn::Sub(hn::LoadU(d, v[4]), candidate)), hn::Mul(z, hn::Sub(one, z)));
+      const auto dr = hn::Mul(hn::Mul(dn, hn::LoadU(d, v[3])), hn::Mul(r, hn::Sub(one, r)));
+      hn::StoreU(dr, d, y[0]);
+      hn::StoreU(dz, d, y[1]);
+      hn::StoreU(dn, d, y[2]);
+      hn::StoreU(dr, d, y[3]);
+      hn::StoreU(dz, d, y[4]);
+      hn::StoreU(hn::Mul(dn, r), d, y[5]);
+      hn::StoreU(hn::Mul(dh, z), d, y[6]);
+    });
+  }
 }
 
 }  // namespace theriac::nn::HWY_NAMESPACE
@@ -190,6 +250,8 @@ HWY_EXPORT(tanh_all);
 HWY_EXPORT(sigmoid_all);
 HWY_EXPORT(exp_shifted_all);
 HWY_EXPORT(gru_all);
+HWY_EXPORT(gru_forward_all);
+HWY_EXPORT(gru_backward_all);
 
 PackedMatrix::PackedMatrix(const float* row_major, std::size_t out, std::size_t in)
     : out_(out), in_(in), weights_(padded_out() * in, 0.0F) {
@@ -231,6 +293,20 @@ void softmax(std::span<float> x) noexcept {
 void gru_update(const float* input_gates, const float* hidden_gates, std::size_t gate_stride,
                 std::span<float> h) noexcept {
   HWY_DYNAMIC_DISPATCH(gru_all)(input_gates, hidden_gates, gate_stride, h.data(), h.size());
+}
+
+void gru_forward(const float* input_gates, const float* hidden_gates, const float* before,
+                 std::size_t rows, std::size_t hidden, float* saved, float* after) noexcept {
+  HWY_DYNAMIC_DISPATCH(gru_forward_all)
+  (input_gates, hidden_gates, before, rows, hidden, saved, after);
+}
+
+void gru_backward(const float* saved, const float* before, const float* after_gradient,
+                  std::size_t rows, std::size_t hidden, float* input_gate_gradients,
+                  float* hidden_gate_gradients, float* before_gradient) noexcept {
+  HWY_DYNAMIC_DISPATCH(gru_backward_all)
+  (saved, before, after_gradient, rows, hidden, input_gate_gradients, hidden_gate_gradients,
+   before_gradient);
 }
 
 }  // namespace theriac::nn

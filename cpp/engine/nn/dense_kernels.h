@@ -1,4 +1,5 @@
-// Dense layers at batch 1 over packed float32 weights: what scoring one patient consists of.
+// Dense layers at batch 1 over packed float32 weights: what scoring one patient consists of; and the
+// gates of a GRU, forward and backward, for training.
 //
 // A weight matrix is read once a call, in order, so its time is bytes over the bandwidth of the
 // cache that holds it. LibTorch's dispatcher costs more than that at these sizes (bench/README.md
@@ -56,5 +57,15 @@ void softmax(std::span<float> x) noexcept;
 // `hidden_gates` [3 h] = W_hh h + b_hh, both with gates `gate_stride` apart; h is updated in place.
 void gru_update(const float* input_gates, const float* hidden_gates, std::size_t gate_stride,
                 std::span<float> h) noexcept;
+
+// The same step for `rows` rows at once, for training: all arrays row-major and contiguous, gates
+// [rows, 3 h], states [rows, h]. `saved` [rows, 4 h] receives r, z, n and W_hn h + b_hn.
+void gru_forward(const float* input_gates, const float* hidden_gates, const float* before,
+                 std::size_t rows, std::size_t hidden, float* saved, float* after) noexcept;
+// Its gradients: of both kinds of gates before their activations [rows, 3 h], and of the state
+// before the step without its way through W_hh [rows, h].
+void gru_backward(const float* saved, const float* before, const float* after_gradient,
+                  std::size_t rows, std::size_t hidden, float* input_gate_gradients,
+                  float* hidden_gate_gradients, float* before_gradient) noexcept;
 
 }  // namespace theriac::nn

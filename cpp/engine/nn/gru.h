@@ -12,6 +12,10 @@
 
 namespace theriac::nn {
 
+// In which order a row's valid steps are read. Backward: from the last valid step to the first, so
+// that the output at step t has read the steps from the end down to t.
+enum class Reading { kForward, kBackward };
+
 // One layer, one direction. Parameters: weight_ih [3h, in], weight_hh [3h, h], bias_ih [3h],
 // bias_hh [3h], gates r, z, n; all U(-1/sqrt(h), 1/sqrt(h)).
 class GruImpl : public torch::nn::Module {
@@ -20,8 +24,10 @@ class GruImpl : public torch::nn::Module {
 
   // input [batch, T, in], lengths int64 [batch], 0 to T -> [batch, T, hidden]. Outputs past a
   // length are 0, and whatever the input holds there (also NaN) reaches neither outputs nor
-  // gradients. Causal, so a patient's outputs do not depend on who shares the batch.
-  at::Tensor forward(const at::Tensor& input, const at::Tensor& lengths) const;
+  // gradients. Causal in its order of reading, so a patient's outputs do not depend on who shares
+  // the batch.
+  at::Tensor forward(const at::Tensor& input, const at::Tensor& lengths,
+                     Reading reading = Reading::kForward) const;
 
   std::int64_t hidden() const { return weight_hh.size(1); }
 
@@ -29,8 +35,15 @@ class GruImpl : public torch::nn::Module {
 };
 TORCH_MODULE(Gru);
 
+// The same outputs and gradients from LibTorch's own operators, on any device and for any type of
+// number: what forward() uses wherever the fused form (float32 on the CPU) does not apply.
+at::Tensor composed_gru(const GruImpl& gru, const at::Tensor& input, const at::Tensor& lengths,
+                        Reading reading);
+
 // [batch, T] bool: position t of a row is before its length.
 at::Tensor valid_steps(const at::Tensor& lengths, std::int64_t steps);
+// Each row's first `length` steps in reverse order; steps past a length are copies of a valid one.
+at::Tensor reverse_valid(const at::Tensor& x, const at::Tensor& lengths);
 // The output at each row's last valid step: [batch, T, h], lengths >= 1 -> [batch, h].
 at::Tensor last_valid(const at::Tensor& outputs, const at::Tensor& lengths);
 

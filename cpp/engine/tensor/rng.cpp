@@ -2,6 +2,11 @@
 // jobs that draw from it disturb each other; nothing here touches it.
 #include <ATen/CPUGeneratorImpl.h>
 
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <mutex>
+
 #include "cpp/engine/tensor/tensor.h"
 
 namespace theriac::tensor {
@@ -14,6 +19,41 @@ void fill(at::Tensor tensor, Draw draw) {
   double* values = drawn.data_ptr<double>();
   for (std::int64_t i = 0; i < drawn.numel(); ++i) values[i] = draw();
   tensor.copy_(drawn);
+}
+
+// Where an element is kept, 1 / (share kept), else 0. The generator is drawn from once, for the key
+// of a counter-based one that gives eight elements a block: a tenth of the time of one Mersenne
+// Twister draw an element. Probabilities are multiples of 1/65536; the scale is that of the share
+// really kept.
+at::Tensor keep_mask(at::IntArrayRef shape, double keep, at::Generator generator) {
+  constexpr double kUnit = 65536;
+  const auto threshold = static_cast<std::uint32_t>(
+      std::clamp<double>(static_cast<double>(std::lround(keep * kUnit)), 1, kUnit));
+  const auto scale = static_cast<float>(kUnit / threshold);
+  std::uint64_t key = 0;
+  {
+    const std::lock_guard lock(generator.mutex());
+    key = at::check_generator<at::CPUGeneratorImpl>(generator)->random64();
+  }
+  const std::array<std::uint32_t, 2> key_words = {static_cast<std::uint32_t>(key),
+                                                  static_cast<std::uint32_t>(key >> 32)};
+  at::Tensor mask = at::empty(shape, at::kFloat);
+  float* values = mask.mutable_data_ptr<float>();
+  const std::int64_t count = mask.numel();
+  constexpr std::int64_t kBlock = 8;
+  for (std::int64_t begin = 0; begin < count; begin += kBlock) {
+    const auto block = static_cast<std::uint64_t>(begin / kBlock);
+    const auto words = philox4x32(
+        {static_cast<std::uint32_t>(block), static_cast<std::uint32_t>(block >> 32), 0, 0},
+        key_words);
+    const std::int64_t end = std::min(count, begin + kBlock);
+    for (std::int64_t i = begin; i < end; ++i) {
+      const auto place = static_cast<std::size_t>(i - begin);
+      const std::uint32_t draw = (words[place / 2] >> (16 * (place % 2))) & 0xffffU;
+      values[i] = draw < threshold ? scale : 0.0F;
+    }
+  }
+  return mask;
 }
 
 }  // namespace
@@ -41,8 +81,7 @@ at::Tensor dropout(const at::Tensor& x, double p, const std::optional<at::Genera
   }
   if (p == 0 || !generator || !generator->defined()) return x;
   if (p == 1) return at::zeros_like(x) * x;  // keeps x in the graph, with a zero gradient
-  at::Tensor kept = at::empty(x.sizes(), at::kFloat).bernoulli_(1 - p, generator);  // CPU
-  return x * kept.div_(1 - p).to(x.options());
+  return x * keep_mask(x.sizes(), 1 - p, *generator).to(x.options());
 }
 
 }  // namespace theriac::tensor

@@ -47,8 +47,8 @@ void fill_uniform(at::Tensor tensor, double low, double high, std::uint64_t seed
 void fill_normal(at::Tensor tensor, double mean, double std, std::uint64_t seed,
                  std::string_view purpose);
 
-// Inverted dropout with the generator given; identity when p is 0 or the generator is absent or
-// undefined.
+// Inverted dropout with the generator given, p to the nearest multiple of 1/65536; identity when p
+// is 0 or the generator is absent or undefined. Mask and scale are the same on every device.
 at::Tensor dropout(const at::Tensor& x, double p, const std::optional<at::Generator>& generator);
 
 // "cpu" | "cuda" | "cuda:N" -> device; kUnsupported when it is not there, naming what is missing.
