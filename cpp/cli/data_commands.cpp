@@ -170,11 +170,12 @@ const std::vector<Command>& data_commands() {
              "o,output", "file to write instead of stdout", cxxopts::value<std::string>(), "FILE");
        },
        export_table},
-      {"data split", "DIR -o DIR [--how H]", "train, valid and test: patient, time, file_order, fold",
+      {"data split", "DIR -o DIR [--how H]",
+       "train, valid and test: patient, time, file_order, fold",
        [](cxxopts::Options& options) {
          declare_output(options);
-         options.add_options()("how", "patient, time, file_order or fold", cxxopts::value<std::string>(),
-                               "H");
+         options.add_options()("how", "patient, time, file_order or fold",
+                               cxxopts::value<std::string>(), "H");
        },
        split},
   };

@@ -20,13 +20,15 @@ Backbone::Backbone(const EncoderOptions& options, const BackboneSetup& setup) {
 }
 
 at::Tensor summed_visits(CodeEncoder& encoder, const CodeSets& sets, const at::Tensor& outside,
-                         const VisitBatch& batch) {
-  const at::Tensor sums =
-      encoder.pool(sets.ids, sets.offsets).view({batch.batch, batch.visits, encoder.dim()});
-  return outside.defined() ? sums + outside : sums;
+                         const nn::StepLayout& layout) {
+  // Padding places are empty sets, so each valid one ends where the next valid one starts.
+  const at::Tensor offsets =
+      at::cat({sets.offsets.index_select(0, layout.places), sets.offsets.narrow(0, -1, 1)});
+  const at::Tensor sums = encoder.pool(sets.ids, offsets);
+  return outside.defined() ? sums + layout.pack(outside) : sums;
 }
 
-at::Tensor averaged_visits(CodeEncoder& encoder, const CodeSets& sets, const VisitBatch& batch,
+at::Tensor averaged_visits(CodeEncoder& encoder, const CodeSets& sets, const nn::StepLayout& layout,
                            double dropout, const std::optional<at::Generator>& generator) {
   const at::Tensor vectors =
       tensor::dropout(encoder.encode(sets.ids), dropout, generator);  // [total, dim]
@@ -34,7 +36,7 @@ at::Tensor averaged_visits(CodeEncoder& encoder, const CodeSets& sets, const Vis
   const at::Tensor set_of = at::repeat_interleave(sizes);             // [total]
   const at::Tensor sums =
       vectors.new_zeros({sizes.size(0), encoder.dim()}).index_add(0, set_of, vectors);
-  return (sums / sizes.clamp_min(1).unsqueeze(1)).view({batch.batch, batch.visits, encoder.dim()});
+  return (sums / sizes.clamp_min(1).unsqueeze(1)).index_select(0, layout.places);
 }
 
 std::optional<at::Generator> generator_of(const train::Step* step, std::string_view purpose) {
@@ -120,10 +122,10 @@ Gamenet::Gamenet(const EncoderOptions& encoder, const GamenetShape& shape,
 }
 
 at::Tensor Gamenet::pooled(CodeEncoder& encoder, const CodeSets& sets, const at::Tensor& outside,
-                           const VisitBatch& batch, const train::Step* step,
+                           const nn::StepLayout& layout, const train::Step* step,
                            std::string_view field) const {
-  if (!shape_.original) return summed_visits(encoder, sets, outside, batch);
-  return averaged_visits(encoder, sets, batch, shape_.dropout, generator_of(step, field));
+  if (!shape_.original) return summed_visits(encoder, sets, outside, layout);
+  return averaged_visits(encoder, sets, layout, shape_.dropout, generator_of(step, field));
 }
 
 at::Tensor Gamenet::logits(const at::Tensor& reads) const {
@@ -135,13 +137,14 @@ at::Tensor Gamenet::forward(const VisitBatch& batch, const train::Step* step) co
   const at::Tensor lengths = shape_.mask == VisitMask::kFromLengths
                                  ? batch.lengths
                                  : at::full_like(batch.lengths, batch.visits);
+  const nn::StepLayout layout(lengths, batch.visits);
   const at::Tensor dx =
-      pooled(*diagnoses_, batch.diagnoses, batch.diagnoses_outside, batch, step, "diagnoses");
+      pooled(*diagnoses_, batch.diagnoses, batch.diagnoses_outside, layout, step, "diagnoses");
   const at::Tensor px =
-      pooled(*procedures_, batch.procedures, batch.procedures_outside, batch, step, "procedures");
-  const at::Tensor states =  // [batch, visits, 2 hidden]
-      at::cat({diagnoses_gru_->forward(dx, lengths), procedures_gru_->forward(px, lengths)}, 2);
-  const at::Tensor queries = query_->forward(states.relu());  // [batch, visits, d]
+      pooled(*procedures_, batch.procedures, batch.procedures_outside, layout, step, "procedures");
+  const at::Tensor states =  // [tokens, 2 hidden]
+      at::cat({diagnoses_gru_->forward(dx, layout), procedures_gru_->forward(px, layout)}, 1);
+  const at::Tensor queries = layout.pad(query_->forward(states.relu()));  // [batch, visits, d]
   const MemoryReads reads = read_memory(queries, batch.history, lengths, memory_->forward(step));
   return logits(at::cat({nn::last_valid(queries, lengths), reads.fact1, reads.fact2}, 1));
 }
@@ -181,19 +184,19 @@ RetainBlockImpl::RetainBlockImpl(std::int64_t dim, std::uint64_t seed, const std
   beta_ = register_module("beta", nn::Linear(dim, dim, seed, name + ".beta"));
 }
 
-at::Tensor RetainBlockImpl::forward(const at::Tensor& visits, const at::Tensor& lengths) const {
+at::Tensor RetainBlockImpl::forward(const at::Tensor& visits, const nn::StepLayout& layout) const {
   // Read backwards, yet in the order of the visits, so that the attention of a visit meets that
   // visit.
-  const at::Tensor alpha_states = alpha_gru_->forward(visits, lengths, nn::Reading::kBackward);
-  const at::Tensor beta_states = beta_gru_->forward(visits, lengths, nn::Reading::kBackward);
-  const at::Tensor padding =
-      nn::valid_steps(lengths, visits.size(1)).logical_not();  // [batch, visits]
-  const at::Tensor alpha = alpha_->forward(alpha_states)
-                               .squeeze(2)
-                               .masked_fill(padding, -std::numeric_limits<double>::infinity())
-                               .softmax(1);
-  const at::Tensor beta = beta_->forward(beta_states).tanh();  // [batch, visits, d]
-  return (alpha.unsqueeze(2) * beta * visits).sum(1);
+  const at::Tensor alpha_states = alpha_gru_->forward(visits, layout, nn::Reading::kBackward);
+  const at::Tensor beta_states = beta_gru_->forward(visits, layout, nn::Reading::kBackward);
+  const at::Tensor scores = alpha_->forward(alpha_states).squeeze(1);  // [tokens]
+  const at::Tensor alpha =                                             // softmax over each row
+      scores.new_full({layout.batch() * layout.steps}, -std::numeric_limits<double>::infinity())
+          .index_copy(0, layout.places, scores)
+          .view({layout.batch(), layout.steps})
+          .softmax(1);
+  const at::Tensor beta = beta_->forward(beta_states).tanh();  // [tokens, d]
+  return layout.sum_rows(layout.pack(alpha) * beta * visits);  // [batch, d]
 }
 
 FrozenRetainBlockParts RetainBlockImpl::parts(const at::Tensor& table) const {
@@ -213,17 +216,17 @@ Retain::Retain(const EncoderOptions& encoder, double dropout, const BackboneSetu
 }
 
 at::Tensor Retain::forward(const VisitBatch& batch, const train::Step* step) const {
-  const at::Tensor dx = summed_visits(*diagnoses_, batch.diagnoses, batch.diagnoses_outside, batch);
-  const at::Tensor px =
-      summed_visits(*procedures_, batch.procedures, batch.procedures_outside, batch);
-  const auto kept = [&](const at::Tensor& x, std::string_view field) {
-    return tensor::dropout(x, dropout_, generator_of(step, field));
+  const nn::StepLayout layout(batch.lengths, batch.visits);
+  const auto context = [&](CodeEncoder& encoder, const CodeSets& sets, const at::Tensor& outside,
+                           const RetainBlock& block, std::string_view field) {
+    const at::Tensor visits = summed_visits(encoder, sets, outside, layout);
+    return block->forward(tensor::dropout(visits, dropout_, generator_of(step, field)), layout);
   };
-  const at::Tensor contexts =  // [batch, 2 d]
-      at::cat({diagnoses_block_->forward(kept(dx, "diagnoses"), batch.lengths),
-               procedures_block_->forward(kept(px, "procedures"), batch.lengths)},
-              1);
-  return output_->forward(contexts);
+  return output_->forward(at::cat({context(*diagnoses_, batch.diagnoses, batch.diagnoses_outside,
+                                           diagnoses_block_, "diagnoses"),
+                                   context(*procedures_, batch.procedures, batch.procedures_outside,
+                                           procedures_block_, "procedures")},
+                                  1));
 }
 
 at::Tensor Retain::loss(const VisitBatch& batch, const train::Step& step) const {

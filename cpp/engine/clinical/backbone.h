@@ -53,12 +53,12 @@ class Backbone : public torch::nn::Module {
   std::shared_ptr<CodeEncoder> diagnoses_, procedures_;
 };
 
-// Sum over each set of its code vectors, plus what lies outside the vocabulary: [batch, visits,
-// dim].
+// Sum over each valid visit's set of its code vectors, plus what lies outside the vocabulary:
+// [tokens, dim] of the layout.
 at::Tensor summed_visits(CodeEncoder& encoder, const CodeSets& sets, const at::Tensor& outside,
-                         const VisitBatch& batch);
-// Mean over each set of its code vectors after dropout on every vector: [batch, visits, dim].
-at::Tensor averaged_visits(CodeEncoder& encoder, const CodeSets& sets, const VisitBatch& batch,
+                         const nn::StepLayout& layout);
+// Mean over each set of its code vectors after dropout on every vector: [tokens, dim].
+at::Tensor averaged_visits(CodeEncoder& encoder, const CodeSets& sets, const nn::StepLayout& layout,
                            double dropout, const std::optional<at::Generator>& generator);
 
 // The step's generator for a purpose; none in inference.

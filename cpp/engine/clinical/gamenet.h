@@ -58,7 +58,8 @@ class Gamenet : public Backbone {
 
  private:
   at::Tensor pooled(CodeEncoder& encoder, const CodeSets& sets, const at::Tensor& outside,
-                    const VisitBatch& batch, const train::Step* step, std::string_view field) const;
+                    const nn::StepLayout& layout, const train::Step* step,
+                    std::string_view field) const;
   at::Tensor logits(const at::Tensor& reads) const;
 
   GamenetShape shape_;

@@ -16,7 +16,7 @@ namespace theriac::clinical {
 class RetainBlockImpl : public torch::nn::Module {
  public:
   RetainBlockImpl(std::int64_t dim, std::uint64_t seed, const std::string& name);
-  at::Tensor forward(const at::Tensor& visits, const at::Tensor& lengths) const;
+  at::Tensor forward(const at::Tensor& visits, const nn::StepLayout& layout) const;
   FrozenRetainBlockParts parts(const at::Tensor& table) const;
 
  private:

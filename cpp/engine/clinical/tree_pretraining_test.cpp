@@ -112,21 +112,29 @@ TEST(Sage, DropoutGradientAgreesWithFiniteDifferences) {
     const at::Tensor z = stack.forward(x, planner.plan(wanted), dropout);
     return (z * dz).sum().to(at::kDouble).item<double>();
   };
-  value();
+  const double here = value();
   stack.backward(planner.plan(wanted), dz);
   const at::Tensor gradient = stack.gradient().clone();
-  constexpr float kStep = 5e-4F;  // small, to step over few kinks of the ReLU
+  // A ReLU that switches between the parameter and one neighbour bends the difference on that side
+  // only, so the gradient has to agree with one of the sides everywhere, and with both nearly
+  // everywhere.
+  constexpr double kStep = 2e-3, kTolerance = 0.02;
+  int checked = 0, bent = 0;
   for (std::int64_t i = 0; i < gradient.numel(); i += 7) {
     float& parameter = stack.parameters().data_ptr<float>()[i];
     const float before = parameter;
-    parameter = before + kStep;
-    const double up = value();
-    parameter = before - kStep;
-    const double down = value();
+    parameter = before + static_cast<float>(kStep);
+    const double right = (value() - here) / kStep;
+    parameter = before - static_cast<float>(kStep);
+    const double left = (here - value()) / kStep;
     parameter = before;
-    EXPECT_NEAR((up - down) / (2 * static_cast<double>(kStep)), gradient[i].item<double>(), 0.02)
-        << i;
+    const double expected = gradient[i].item<double>();
+    const double right_error = std::abs(right - expected), left_error = std::abs(left - expected);
+    EXPECT_LT(std::min(right_error, left_error), kTolerance) << i;
+    ++checked;
+    if (std::max(right_error, left_error) >= kTolerance) ++bent;
   }
+  EXPECT_LE(bent * 20, checked);
 }
 
 // z of a batch alone = in any other batch, dropout on: masks are keyed by node.
@@ -286,7 +294,14 @@ TEST(PretrainTree, ReachesTheKnownQualityOnIcd9Procedures) {
   Job job;
   const TreeTraining training = pretrain_tree(tree, {}, 0, job);
   ASSERT_EQ(training.losses.size(), 50U);
-  EXPECT_NEAR(training.losses[0], 2.406, 0.25);  // still falling fast in the first epoch
+  // Nineteen steps, still falling fast: over seeds the loss of one run spreads by 0.15, so the mean
+  // of eight is compared.
+  TreeOptions first;
+  first.epochs = 1;
+  double mean_loss = 0;
+  for (std::uint64_t seed = 0; seed < 8; ++seed)
+    mean_loss += pretrain_tree(tree, first, seed, job).losses[0] / 8;
+  EXPECT_NEAR(mean_loss, 2.406, 0.25);
   EXPECT_NEAR(training.losses[9], 0.946, 0.03);
   EXPECT_GE(training.losses[49], 0.80);
   EXPECT_LE(training.losses[49], 0.84);

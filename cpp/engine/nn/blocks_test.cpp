@@ -99,8 +99,10 @@ TEST(Gru, FusedAgreesWithComposed) {
         const auto results = [&](bool fused) {
           gru->zero_grad();
           const at::Tensor x = filled({batch, 6, in}, "x").requires_grad_(true);
-          const at::Tensor y = fused ? gru->forward(x, lengths_of(lengths), reading)
-                                     : composed_gru(*gru, x, lengths_of(lengths), reading);
+          const StepLayout layout(lengths_of(lengths), 6);
+          const at::Tensor y =
+              fused ? gru->forward(x, lengths_of(lengths), reading)
+                    : layout.pad(composed_gru(*gru, layout.pack(x), layout, reading));
           (y * weights).sum().backward();
           return std::vector<at::Tensor>{
               y.detach(),          x.grad(),           gru->weight_ih.grad(), gru->weight_hh.grad(),
@@ -171,6 +173,21 @@ TEST(Gru, StartsAsPyTorchDoes) {
   EXPECT_TRUE(gru->weight_ih.equal(Gru(8, 16, 1, "gru")->weight_ih));
   EXPECT_FALSE(gru->weight_ih.equal(Gru(8, 16, 1, "other")->weight_ih));
   EXPECT_FALSE(gru->weight_ih.equal(Gru(8, 16, 2, "gru")->weight_ih));
+}
+
+TEST(Steps, LayoutPacksAndPads) {
+  const at::Tensor x = at::arange(12, at::kFloat).view({3, 2, 2});
+  const StepLayout layout(lengths_of({1, 0, 5}), 2);  // clamped to two steps
+  EXPECT_THAT(layout.length, testing::ElementsAre(1, 0, 2));
+  const at::Tensor tokens = layout.pack(x);
+  EXPECT_TRUE(tokens.equal(at::tensor({0.F, 1.F, 8.F, 9.F, 10.F, 11.F}).view({3, 2})));
+  const at::Tensor padded = layout.pad(tokens);
+  EXPECT_TRUE(padded[0].equal(at::tensor({0.F, 1.F, 0.F, 0.F}).view({2, 2})));
+  EXPECT_EQ(padded[1].abs().sum().item<float>(), 0);
+  EXPECT_TRUE(padded[2].equal(x[2]));
+  EXPECT_TRUE(
+      layout.sum_rows(tokens).equal(at::tensor({0.F, 1.F, 0.F, 0.F, 18.F, 20.F}).view({3, 2})));
+  EXPECT_TRUE(layout.rows.equal(lengths_of({0, 2, 2})));
 }
 
 TEST(Steps, LastValid) {

@@ -20,36 +20,32 @@ void check_input(const at::Tensor& input, const at::Tensor& lengths, std::int64_
   }
 }
 
-// The valid steps of a padded batch, laid out step by step with the longest rows first: step s of
-// the reading is a block of `active[s]` rows, and its k-th row follows the k-th row of the block
-// before. No step of the recurrence touches padding.
+// The tokens in the order of a recurrence: step by step, the longest rows first. Step s of the
+// reading is a block of `active[s]` tokens, and its k-th token follows the k-th one of the block
+// before.
 struct Ragged {
   std::vector<std::int64_t> active;  // by step of the reading, not increasing, at least 1
   std::vector<std::int64_t> starts;  // where each block starts
-  at::Tensor places;                 // int64 [tokens]: row * T + position in the padded batch
+  at::Tensor order;                  // int64 [tokens]: which token
 
-  Ragged(const at::Tensor& lengths, std::int64_t steps, Reading reading) {
-    const std::int64_t batch = lengths.size(0);
-    const at::Tensor host = lengths.contiguous();
-    const std::span<const std::int64_t> length(host.const_data_ptr<std::int64_t>(),
-                                               static_cast<std::size_t>(batch));
-    std::vector<std::int64_t> rows(length.size());
+  Ragged(const StepLayout& layout, Reading reading) {
+    std::vector<std::int64_t> rows(layout.length.size()), first(layout.length.size());
     std::iota(rows.begin(), rows.end(), std::int64_t{0});
-    const auto of = [&](std::int64_t row) {
-      return std::clamp<std::int64_t>(length[static_cast<std::size_t>(row)], 0, steps);
+    std::exclusive_scan(layout.length.begin(), layout.length.end(), first.begin(), std::int64_t{0});
+    const auto length = [&](std::int64_t row) {
+      return layout.length[static_cast<std::size_t>(row)];
     };
     std::stable_sort(rows.begin(), rows.end(),
-                     [&](std::int64_t a, std::int64_t b) { return of(a) > of(b); });
-    std::int64_t tokens = 0;
-    for (const std::int64_t row : rows) tokens += of(row);
-    places = at::empty({tokens}, at::kLong);
-    auto* place = places.mutable_data_ptr<std::int64_t>();
-    for (std::int64_t step = 0, start = 0; start < tokens; ++step) {
+                     [&](std::int64_t a, std::int64_t b) { return length(a) > length(b); });
+    order = at::empty({layout.tokens()}, at::kLong);
+    auto* token = order.mutable_data_ptr<std::int64_t>();
+    for (std::int64_t step = 0, start = 0; start < layout.tokens(); ++step) {
       std::int64_t count = 0;
-      for (; count < batch; ++count) {
-        const std::int64_t row = rows[static_cast<std::size_t>(count)], valid = of(row);
-        if (valid <= step) break;
-        *place++ = row * steps + (reading == Reading::kForward ? step : valid - 1 - step);
+      for (const std::int64_t row : rows) {
+        if (length(row) <= step) break;
+        *token++ = first[static_cast<std::size_t>(row)] +
+                   (reading == Reading::kForward ? step : length(row) - 1 - step);
+        ++count;
       }
       active.push_back(count);
       starts.push_back(start);
@@ -57,15 +53,15 @@ struct Ragged {
     }
   }
 
-  Ragged(std::vector<std::int64_t> active_rows, at::Tensor token_places)
-      : active(std::move(active_rows)), places(std::move(token_places)) {
+  Ragged(std::vector<std::int64_t> active_rows, at::Tensor token_order)
+      : active(std::move(active_rows)), order(std::move(token_order)) {
     for (std::int64_t start = 0; const std::int64_t rows : active) {
       starts.push_back(start);
       start += rows;
     }
   }
 
-  std::int64_t tokens() const { return places.size(0); }
+  std::int64_t tokens() const { return order.size(0); }
   std::int64_t widest() const { return active.empty() ? 0 : active[0]; }
   std::size_t steps() const { return active.size(); }
 };
@@ -91,8 +87,8 @@ class FusedGru : public torch::autograd::Function<FusedGru> {
                             const at::Tensor& weight_ih, const at::Tensor& weight_hh,
                             const at::Tensor& bias_ih, const at::Tensor& bias_hh,
                             const Ragged& ragged) {
-    const std::int64_t batch = input.size(0), steps = input.size(1), hidden = weight_hh.size(1);
-    const at::Tensor x = input.reshape({batch * steps, -1}).index_select(0, ragged.places);
+    const std::int64_t hidden = weight_hh.size(1);
+    const at::Tensor x = input.index_select(0, ragged.order);
     const at::Tensor input_gates = at::addmm(bias_ih, x, weight_ih.t());  // [tokens, 3h]
     const at::Tensor saved = input.new_empty({ragged.tokens(), 4 * hidden});
     const at::Tensor states = input.new_empty({ragged.tokens(), hidden});
@@ -109,13 +105,9 @@ class FusedGru : public torch::autograd::Function<FusedGru> {
                   static_cast<std::size_t>(rows), static_cast<std::size_t>(hidden),
                   row(saved, start), row(states, start));
     }
-    context->save_for_backward({x, weight_ih, weight_hh, saved, states, ragged.places});
+    context->save_for_backward({x, weight_ih, weight_hh, saved, states, ragged.order});
     context->saved_data["active"] = ragged.active;
-    context->saved_data["batch"] = batch;
-    context->saved_data["steps"] = steps;
-    at::Tensor outputs = input.new_zeros({batch * steps, hidden});
-    outputs.index_copy_(0, ragged.places, states);
-    return outputs.view({batch, steps, hidden});
+    return at::empty_like(states).index_copy_(0, ragged.order, states);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
@@ -124,11 +116,8 @@ class FusedGru : public torch::autograd::Function<FusedGru> {
     const at::Tensor &x = kept[0], &weight_ih = kept[1], &weight_hh = kept[2], &saved = kept[3],
                      &states = kept[4];
     const Ragged ragged(context->saved_data["active"].toIntVector(), kept[5]);
-    const std::int64_t batch = context->saved_data["batch"].toInt();
-    const std::int64_t steps = context->saved_data["steps"].toInt();
     const std::int64_t hidden = weight_hh.size(1);
-    const at::Tensor from_outputs =  // [tokens, h]
-        gradients[0].reshape({batch * steps, hidden}).index_select(0, ragged.places);
+    const at::Tensor from_outputs = gradients[0].index_select(0, ragged.order);  // [tokens, h]
     const at::Tensor input_gates = saved.new_empty({ragged.tokens(), 3 * hidden});
     const at::Tensor hidden_gates = saved.new_empty({ragged.tokens(), 3 * hidden});
     const at::Tensor start_state = saved.new_zeros({ragged.widest(), hidden});
@@ -149,9 +138,7 @@ class FusedGru : public torch::autograd::Function<FusedGru> {
     const at::Tensor later = hidden_gates.narrow(0, first, ragged.tokens() - first);
     at::Tensor to_input;
     if (context->needs_input_grad(0)) {
-      to_input = x.new_zeros({batch * steps, x.size(1)});
-      to_input.index_copy_(0, ragged.places, input_gates.mm(weight_ih));
-      to_input = to_input.view({batch, steps, x.size(1)});
+      to_input = at::empty_like(x).index_copy_(0, ragged.order, input_gates.mm(weight_ih));
     }
     return {to_input,           input_gates.t().mm(x), later.t().mm(states_before(states, ragged)),
             input_gates.sum(0), hidden_gates.sum(0),   at::Tensor()};
@@ -182,29 +169,69 @@ GruImpl::GruImpl(std::int64_t in, std::int64_t hidden, std::uint64_t seed,
 at::Tensor GruImpl::forward(const at::Tensor& input, const at::Tensor& lengths,
                             Reading reading) const {
   check_input(input, lengths, weight_ih.size(1));
-  if (!fused_applies(*this, input)) return composed_gru(*this, input, lengths, reading);
-  const Ragged ragged(lengths.cpu(), input.size(1), reading);
-  if (ragged.tokens() == 0) return input.new_zeros({input.size(0), input.size(1), hidden()});
-  return FusedGru::apply(input, weight_ih, weight_hh, bias_ih, bias_hh, ragged);
+  const StepLayout layout(lengths.to(input.device()), input.size(1));
+  return layout.pad(forward(layout.pack(input), layout, reading));
 }
 
-at::Tensor composed_gru(const GruImpl& gru, const at::Tensor& input, const at::Tensor& lengths,
+at::Tensor GruImpl::forward(const at::Tensor& tokens, const StepLayout& layout,
+                            Reading reading) const {
+  if (tokens.dim() != 2 || tokens.size(0) != layout.tokens() ||
+      tokens.size(1) != weight_ih.size(1)) {
+    throw Error(Code::kInvalidArgument, "GRU tokens must be [" + std::to_string(layout.tokens()) +
+                                            ", " + std::to_string(weight_ih.size(1)) + "]");
+  }
+  if (layout.tokens() == 0) return tokens.new_zeros({0, hidden()});
+  if (!fused_applies(*this, tokens)) return composed_gru(*this, tokens, layout, reading);
+  return FusedGru::apply(tokens, weight_ih, weight_hh, bias_ih, bias_hh, Ragged(layout, reading));
+}
+
+at::Tensor composed_gru(const GruImpl& gru, const at::Tensor& tokens, const StepLayout& layout,
                         Reading reading) {
-  check_input(input, lengths, gru.weight_ih.size(1));
-  const std::int64_t batch = input.size(0), steps = input.size(1);
-  if (batch == 0 || steps == 0) return input.new_zeros({batch, steps, gru.hidden()});
-  const at::Tensor valid = lengths.to(input.device());
-  const at::Tensor padding = valid_steps(valid, steps).logical_not().unsqueeze(2);  // [batch, T, 1]
+  const at::Tensor lengths = at::tensor(layout.length, at::kLong).to(tokens.device());
   const auto in_order = [&](const at::Tensor& x) {
-    return reading == Reading::kForward ? x : reverse_valid(x, valid);
+    return reading == Reading::kForward ? x : reverse_valid(x, lengths);
   };
-  const at::Tensor clean = in_order(input.masked_fill(padding, 0));    // [batch, T, in]
-  const at::Tensor start = input.new_zeros({1, batch, gru.hidden()});  // [layers, batch, h]
-  const at::Tensor outputs = std::get<0>(
-      at::gru(clean, start, {gru.weight_ih, gru.weight_hh, gru.bias_ih, gru.bias_hh},
-              /*has_biases=*/true, /*num_layers=*/1, /*dropout=*/0.0, /*train=*/gru.is_training(),
-              /*bidirectional=*/false, /*batch_first=*/true));
-  return in_order(outputs).masked_fill(padding, 0);  // [batch, T, h]
+  const at::Tensor start = tokens.new_zeros({1, layout.batch(), gru.hidden()});
+  const at::Tensor outputs = std::get<0>(at::gru(
+      in_order(layout.pad(tokens)), start, {gru.weight_ih, gru.weight_hh, gru.bias_ih, gru.bias_hh},
+      /*has_biases=*/true, /*num_layers=*/1, /*dropout=*/0.0, /*train=*/gru.is_training(),
+      /*bidirectional=*/false, /*batch_first=*/true));
+  return layout.pack(in_order(outputs));
+}
+
+StepLayout::StepLayout(const at::Tensor& lengths, std::int64_t all_steps) : steps(all_steps) {
+  const at::Tensor host = lengths.cpu().contiguous();
+  const auto* given = host.const_data_ptr<std::int64_t>();
+  length.assign(given, given + host.numel());
+  for (std::int64_t& valid : length) valid = std::clamp<std::int64_t>(valid, 0, steps);
+  const std::int64_t count = std::accumulate(length.begin(), length.end(), std::int64_t{0});
+  const at::Tensor where = at::empty({2, count}, at::kLong);  // places, rows
+  auto* place = where.mutable_data_ptr<std::int64_t>();
+  auto* row_of = place + count;
+  for (std::int64_t r = 0; r < batch(); ++r) {
+    for (std::int64_t s = 0; s < length[static_cast<std::size_t>(r)]; ++s) {
+      *place++ = r * steps + s;
+      *row_of++ = r;
+    }
+  }
+  const at::Tensor there = where.to(lengths.device());
+  places = there[0];
+  rows = there[1];
+}
+
+at::Tensor StepLayout::pack(const at::Tensor& padded) const {
+  const std::int64_t width = padded.dim() == 3 ? padded.size(2) : 1;
+  return padded.reshape({batch() * steps, width}).index_select(0, places);
+}
+
+at::Tensor StepLayout::pad(const at::Tensor& tokens) const {
+  return tokens.new_zeros({batch() * steps, tokens.size(1)})
+      .index_copy(0, places, tokens)
+      .view({batch(), steps, tokens.size(1)});
+}
+
+at::Tensor StepLayout::sum_rows(const at::Tensor& tokens) const {
+  return tokens.new_zeros({batch(), tokens.size(1)}).index_add(0, rows, tokens);
 }
 
 at::Tensor valid_steps(const at::Tensor& lengths, std::int64_t steps) {

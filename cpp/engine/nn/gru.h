@@ -7,10 +7,32 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "cpp/engine/tensor/tensor.h"
 
 namespace theriac::nn {
+
+// Where the valid steps of a padded batch are: "tokens", all steps of the first row, then of the
+// second. Blocks work on [tokens, n] instead of [batch, T, n], so that nobody computes padding.
+// Immutable.
+struct StepLayout {
+  // lengths int64 [batch] on any device, 0 to `steps` (others are clamped).
+  StepLayout(const at::Tensor& lengths, std::int64_t steps);
+
+  std::int64_t batch() const { return static_cast<std::int64_t>(length.size()); }
+  std::int64_t tokens() const { return places.size(0); }
+
+  at::Tensor pack(
+      const at::Tensor& padded) const;  // [batch, T, n] or [batch, T] -> [tokens, n or 1]
+  at::Tensor pad(const at::Tensor& tokens) const;  // [tokens, n] -> [batch, T, n], zeros between
+  at::Tensor sum_rows(const at::Tensor& tokens) const;  // [tokens, n] -> [batch, n]
+
+  std::int64_t steps;                // T
+  std::vector<std::int64_t> length;  // [batch]
+  at::Tensor places;                 // int64 [tokens]: row * T + step, on the device of `lengths`
+  at::Tensor rows;                   // int64 [tokens]: row
+};
 
 // In which order a row's valid steps are read. Backward: from the last valid step to the first, so
 // that the output at step t has read the steps from the end down to t.
@@ -28,6 +50,9 @@ class GruImpl : public torch::nn::Module {
   // the batch.
   at::Tensor forward(const at::Tensor& input, const at::Tensor& lengths,
                      Reading reading = Reading::kForward) const;
+  // The same without padding: [tokens, in] -> [tokens, hidden].
+  at::Tensor forward(const at::Tensor& tokens, const StepLayout& layout,
+                     Reading reading = Reading::kForward) const;
 
   std::int64_t hidden() const { return weight_hh.size(1); }
 
@@ -35,9 +60,10 @@ class GruImpl : public torch::nn::Module {
 };
 TORCH_MODULE(Gru);
 
-// The same outputs and gradients from LibTorch's own operators, on any device and for any type of
-// number: what forward() uses wherever the fused form (float32 on the CPU) does not apply.
-at::Tensor composed_gru(const GruImpl& gru, const at::Tensor& input, const at::Tensor& lengths,
+// The same outputs and gradients, [tokens, hidden], from LibTorch's own operators, on any device and
+// for any type of number: what forward() uses where the fused form (float32 on the CPU) does not
+// apply.
+at::Tensor composed_gru(const GruImpl& gru, const at::Tensor& tokens, const StepLayout& layout,
                         Reading reading);
 
 // [batch, T] bool: position t of a row is before its length.
