@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""Breaks one line at a time and expects the tests to notice: a test that can not fail proves nothing.
+
+    tests/mutation_test.py --build build/release [NAME ...]
+
+Edits the working tree in place, builds the one test program, runs it, and puts the file back. Not a part of CI: each line costs a
+build. NAME keeps the mutations whose file or program contains it. Ends with "N passed, N failed"; a mutation that survives, or whose
+line is gone, is a failure.
+"""
+import argparse
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+# Program, file, the line's part, what it becomes.
+MUTATIONS = [
+    ("base_test", "cpp/core/base/file.cpp", "!fs::exists(target / marker, ignored)", "false"),
+    ("metrics_test", "cpp/core/metrics/multilabel.cpp", "labels[i + 1].score == labels[i].score;", "false;"),
+    ("metrics_test", "cpp/core/metrics/multilabel.cpp", "aggregation_ == Aggregation::kPerPatient ?", "aggregation_ != Aggregation::kPerPatient ?"),
+    ("data_test", "cpp/core/data/cohort_policy_apply.cpp", "if (visits >= policy_.min_visits)", "if (visits > policy_.min_visits)"),
+    ("data_test", "cpp/core/data/split.cpp", "i % options.folds == options.fold", "i % options.folds != options.fold"),
+    ("data_test", "cpp/core/data/column_file.cpp", "if (hash_hex(entry.bytes) != entry.hash)", "if (false)"),
+    ("codes_test", "cpp/core/codes/ndc.cpp", "if (text.size() == 11)", "if (text.size() >= 10)"),
+    ("readers_test", "cpp/core/readers/fhir_import.cpp", 'if (resource.verification == "entered-in-error")', "if (false)"),
+    ("readers_test", "cpp/core/readers/mimic.cpp", 'policy_.med_window == "first_day";', "false;"),
+    ("generate_test", "cpp/core/generate/patient.cpp", "if (!suits(table, patient_.female) ||", "if ("),
+    ("engine_test", "cpp/engine/nn/dense_kernels.cpp", "hn::StoreU(hn::Mul(dn, r), d, y[5]);", "hn::StoreU(dn, d, y[5]);"),
+    ("engine_test", "cpp/engine/nn/gru.cpp", "reading == Reading::kForward ? step : length(row) - 1 - step", "step"),
+    ("engine_test", "cpp/engine/train/optimizer.cpp", "rate, decay, /*decoupled=*/true", "rate, decay, /*decoupled=*/false"),
+    ("engine_test", "cpp/engine/train/fit_loop.cpp", ">= options_.patience", "> options_.patience"),
+    ("engine_test", "cpp/engine/clinical/backbone.cpp", "nn::valid_steps(lengths - 1,", "nn::valid_steps(lengths,"),
+    ("engine_test", "cpp/engine/clinical/session.cpp", "if (i != left_out)", "if (true)"),
+    ("engine_test", "cpp/engine/clinical/request.cpp", "if (time < last)", "if (false)"),
+    ("engine_test", "cpp/engine/clinical/tree_pretraining_sage.cpp", "h[i] > 0 ? g[i] * scale : 0.0F", "g[i] * scale"),
+    ("engine_test", "cpp/engine/clinical/position_encoding.cpp", "place < 0 ? kNoFeature : offsets_[slot] + place", "place < 0 ? kNoFeature : place"),
+]
+
+
+def build(folder, target):
+    return subprocess.run(["cmake", "--build", folder, "--target", target], capture_output=True, text=True)
+
+
+def caught(folder, program, path, old, new):
+    """None when the tests notice; else what went wrong."""
+    text = path.read_text()
+    if text.count(old) < 1:
+        return "the line is gone"
+    try:
+        path.write_text(text.replace(old, new, 1))
+        done = build(folder, program)
+        if done.returncode:
+            return "does not compile: " + done.stdout[-300:]
+        try:
+            run = subprocess.run([folder / "tests" / program, "--gtest_brief=1"], cwd=ROOT, capture_output=True, text=True, errors="replace", timeout=900)
+        except subprocess.TimeoutExpired:
+            return None
+        return None if run.returncode else "survived"
+    finally:
+        path.write_text(text)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", required=True, type=pathlib.Path)
+    parser.add_argument("names", nargs="*")
+    arguments = parser.parse_args()
+    folder = arguments.build.resolve()
+    passed = failed = 0
+    programs = set()
+    for program, file, old, new in MUTATIONS:
+        if arguments.names and not any(n in file or n in program for n in arguments.names):
+            continue
+        programs.add(program)
+        problem = caught(folder, program, ROOT / file, old, new)
+        print(f"{'FAIL' if problem else 'ok  '} {file}: {old}{' -- ' + problem if problem else ''}", flush=True)
+        passed, failed = passed + (not problem), failed + bool(problem)
+    for program in programs:
+        build(folder, program)  # from the sources as they are
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
