@@ -20,6 +20,8 @@ CORE = ["base", "tensorfile", "codes", "data", "metrics", "readers", "generate",
 ALLOWED = {
     "cpp/core/base": set(),
     "cpp/core/tensorfile": {"cpp/core/base"},
+    "cpp/core/merge": {"cpp/core/base", "cpp/core/tensorfile"},
+    "cpp/core/merge/methods": {"cpp/core/base", "cpp/core/tensorfile", "cpp/core/merge"},
     "cpp/core/codes": {"cpp/core/base"},
     "cpp/core/data": {"cpp/core/base", "cpp/core/codes"},
     "cpp/core/metrics": {"cpp/core/base", "cpp/core/codes", "cpp/core/data"},

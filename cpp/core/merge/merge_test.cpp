@@ -1,0 +1,442 @@
+#include "cpp/core/merge/merge.h"
+
+#include <gmock/gmock.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cpp/core/base/file.h"
+#include "cpp/core/base/test_support.h"
+#include "cpp/core/merge/journal.h"
+#include "cpp/core/merge/toy_for_test.h"
+
+namespace theriac::merge {
+namespace {
+
+namespace fs = std::filesystem;
+using tensorfile::DType;
+using tensorfile::ModelFiles;
+using testing::Contains;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+using testing_support::detail;
+using testing_support::failure_of;
+using testing_support::ScratchFolder;
+using Contents = std::map<std::string, std::string>;
+
+const std::string kConfig =
+    "{\n  \"eps\": 1e-6,\n  \"torch_dtype\": \"float32\",\n  \"num_hidden_layers\": 2\n}\n";
+
+// Three models of one kind, in different files, and recipes for them.
+class MergeRun : public testing::Test {
+ protected:
+  MergeRun() {
+    toy::write_model(scratch_ / "base", toy::decoder_specs(), 0, kConfig);
+    toy::write_model(scratch_ / "a", toy::decoder_specs(), 1, kConfig, 3);
+    toy::write_model(scratch_ / "b", toy::decoder_specs(), 2, kConfig);
+    replace_file(scratch_ / "base" / "tokenizer.json", "{\"t\": 1}");
+    options_.working_folder = scratch_.path();
+    options_.kernels = toy::find;
+    options_.execute.block_elements = 16;
+    options_.execute.threads = 2;
+  }
+  ~MergeRun() override { toy::hook() = nullptr; }
+
+  static std::string linear(const std::string& more = "") {
+    return "merge_method: linear\nmodels:\n"
+           "  - model: base\n    parameters: {weight: 0.5}\n"
+           "  - model: a\n    parameters: {weight: 0.25}\n"
+           "  - model: b\n    parameters: {weight: 0.25}\n" +
+           more;
+  }
+  static std::string with_base(const std::string& method, const std::string& more = "") {
+    return "merge_method: " + method +
+           "\nbase_model: base\nmodels:\n  - model: a\n  - model: b\nparameters: {weight: 1" +
+           (method == "task_arithmetic" ? "}\n" : ", density: 1}\n") + more;
+  }
+  Json merge(const std::string& recipe, const std::string& name = "out") {
+    Job job;
+    return merge_recipe(recipe, "r.yml", scratch_ / name, options_, job).json;
+  }
+  Contents merged(const std::string& recipe, const std::string& name) {
+    merge(recipe, name);
+    return toy::contents(scratch_ / name);
+  }
+  std::optional<Failure> failure(const std::string& recipe, const std::string& name = "out") {
+    return failure_of([&] { merge(recipe, name); });
+  }
+  ModelFiles open(const std::string& name) { return ModelFiles::open(scratch_ / name); }
+
+  ScratchFolder scratch_;
+  MergeOptions options_;
+};
+
+// Cards carry the output's name.
+Contents without_card(Contents files) {
+  files.erase("README.md");
+  return files;
+}
+
+TEST_F(MergeRun, WritesAWholeModel) {
+  const Json report = merge(linear());
+  const ModelFiles base = open("base"), a = open("a"), b = open("b"), out = open("out");
+  EXPECT_THAT(out.warnings(), IsEmpty());
+  ASSERT_EQ(out.tensors().size(), base.tensors().size());
+  for (const auto& record : base.tensors()) {
+    const auto& made = out.at(record.name);
+    EXPECT_EQ(made.dtype, record.dtype);
+    EXPECT_EQ(made.shape, record.shape);
+    if (record.dtype == DType::kI64) {
+      EXPECT_EQ(out.read(made), base.read(record));
+      continue;
+    }
+    const auto x = toy::floats(base, record.name), y = toy::floats(a, record.name),
+               z = toy::floats(b, record.name), got = toy::floats(out, record.name);
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const auto mean = static_cast<float>(0.5 * x[i] + 0.25 * y[i] + 0.25 * z[i]);
+      char bytes[4];
+      float rounded = 0;
+      tensorfile::from_float(record.dtype, &mean, 1, bytes);
+      tensorfile::to_float(record.dtype, bytes, 1, &rounded);
+      EXPECT_EQ(got[i], rounded) << record.name << i;
+    }
+  }
+  const Contents files = toy::contents(scratch_ / "out");
+  EXPECT_EQ(files.size(), 5U);
+  EXPECT_EQ(files.at("config.json"), kConfig);
+  EXPECT_EQ(files.at("tokenizer.json"), "{\"t\": 1}");
+  EXPECT_EQ(files.at("mergekit_config.yml"), linear());
+  EXPECT_THAT(files.at("README.md"), HasSubstr("# out\n"));
+  EXPECT_THAT(files.at("README.md"), HasSubstr("```yaml\n" + linear() + "```"));
+  EXPECT_FALSE(fs::exists(scratch_ / ".out.merging"));
+  EXPECT_EQ(report.at("tensors").size(), base.tensors().size());
+  std::uint64_t bytes = 0;
+  for (const auto& record : out.tensors()) bytes += record.bytes;
+  EXPECT_EQ(report.at("bytes_written"), bytes);
+  EXPECT_TRUE(report.at("seconds").contains("merge"));
+}
+
+TEST_F(MergeRun, BytesDoNotDependOnThreadsOrMemory) {
+  for (const char* method : {"task_arithmetic", "ties", "breadcrumbs"}) {
+    options_.execute.threads = 1;
+    options_.execute.memory_limit = 0;
+    const Contents one = without_card(merged(with_base(method), std::string(method) + "1"));
+    for (const int threads : {2, 8}) {
+      options_.execute.threads = threads;
+      options_.execute.memory_limit = threads == 8 ? 3000 : 0;  // of which some need it all
+      EXPECT_EQ(without_card(merged(with_base(method), method + std::to_string(threads))), one);
+    }
+  }
+}
+
+TEST_F(MergeRun, ShardsHoldTheSameTensors) {
+  merge(linear(), "one");
+  options_.shard_bytes = 200;
+  const Json report = merge(linear(), "many");
+  ASSERT_GT(report.at("shards").size(), 3U);
+  const ModelFiles one = open("one"), many = open("many");
+  EXPECT_THAT(many.warnings(), IsEmpty());
+  ASSERT_EQ(one.tensors().size(), many.tensors().size());
+  std::uint64_t bytes = 0;
+  for (const auto& record : one.tensors()) {
+    EXPECT_EQ(many.read(many.at(record.name)), one.read(record)) << record.name;
+    bytes += record.bytes;
+  }
+  const Json index =
+      parse_json(read_file(scratch_ / "many" / "model.safetensors.index.json"), "index");
+  EXPECT_EQ(index.at("metadata").at("total_size"), bytes);
+  EXPECT_FALSE(fs::exists(scratch_ / "many" / "model.safetensors"));
+}
+
+TEST_F(MergeRun, ElementTypeOfTheOutput) {
+  merge(linear("dtype: float32\nout_dtype: bfloat16\n"));
+  const ModelFiles out = open("out");
+  EXPECT_EQ(out.at("model.layers.0.norm.weight").dtype, DType::kBF16);
+  EXPECT_EQ(out.at("model.layers.0.position_ids").dtype, DType::kI64);
+  std::string wanted = kConfig;
+  wanted.replace(wanted.find("float32"), 7, "bfloat16");
+  EXPECT_EQ(read_file(scratch_ / "out" / "config.json"), wanted);
+  EXPECT_EQ(failure(linear("out_dtype: int64\n"), "no").value().code, Code::kUnsupported);
+}
+
+TEST_F(MergeRun, PassthroughCopiesAndRenumbers) {
+  const std::string recipe =
+      "merge_method: passthrough\nslices:\n  - sources: [{model: a, layer_range: [0, 2]}]\n"
+      "  - sources: [{model: base, layer_range: [1, 2]}]\n";
+  const Json report = merge(recipe);
+  const ModelFiles base = open("base"), out = open("out");
+  const std::string up = ".mlp.up_proj.weight";
+  EXPECT_EQ(out.read(out.at("model.layers.2" + up)), base.read(base.at("model.layers.1" + up)));
+  EXPECT_EQ(out.config().at("num_hidden_layers"), 3);
+  for (const Json& tensor : report.at("tensors")) EXPECT_EQ(tensor.at("action"), "copy");
+  merge(recipe + "out_dtype: float16\n", "half");
+  const ModelFiles half = open("half");
+  EXPECT_EQ(half.at("model.layers.2" + up).dtype, DType::kF16);
+  EXPECT_EQ(toy::floats(half, "lm_head.weight")[7], toy::floats(base, "lm_head.weight")[7]);
+}
+
+TEST_F(MergeRun, TiedHeadsAreWrittenOnce) {
+  auto specs = toy::decoder_specs();
+  specs.pop_back();
+  for (const char* name : {"t1", "t2"}) {
+    toy::write_model(scratch_ / name, specs, name[1], R"({"tie_word_embeddings": true})");
+  }
+  merge("merge_method: linear\nmodels:\n  - model: t1\n  - model: t2\nparameters: {weight: 0.5}\n");
+  EXPECT_EQ(open("out").find("lm_head.weight"), nullptr);
+}
+
+// ---- stopping and resuming
+
+TEST_F(MergeRun, StoppedAnywhereItGoesOn) {
+  const std::string recipe = with_base("task_arithmetic");
+  options_.shard_bytes = 300;
+  const Contents whole = without_card(merged(recipe, "whole"));
+  for (const bool verify : {true, false}) {
+    options_.verify_on_resume = verify;
+    int resumed = 0;
+    for (int at = 1;; at += 3) {
+      const std::string name = "stopped" + std::to_string(at) + (verify ? "v" : "");
+      std::atomic<int> calls = 0;
+      toy::hook() = [&](const TensorContext&) {
+        if (++calls == at) throw Error(Code::kCancelled, "stopped");
+      };
+      options_.resume = false;
+      const auto stopped = failure(recipe, name);
+      toy::hook() = nullptr;
+      if (!stopped) break;
+      EXPECT_EQ(stopped->code, Code::kCancelled);
+      EXPECT_THAT(stopped->message, HasSubstr("'resume' goes on"));
+      EXPECT_EQ(detail(*stopped, "staging"), (scratch_ / ("." + name + ".merging")).string());
+      EXPECT_FALSE(fs::exists(scratch_ / name));
+      options_.resume = true;
+      const Json report = merge(recipe, name);
+      resumed = std::max(resumed, report.at("tensors_resumed").get<int>());
+      EXPECT_EQ(without_card(toy::contents(scratch_ / name)), whole) << at;
+      EXPECT_THAT(report.at("warnings"), IsEmpty());
+    }
+    EXPECT_GT(resumed, 5);
+  }
+}
+
+TEST_F(MergeRun, KilledAnywhereItGoesOn) {
+  const std::string recipe = with_base("ties");
+  const Contents whole = without_card(merged(recipe, "whole"));
+  options_.journal_interval = std::chrono::milliseconds(0);
+  options_.resume = true;
+  bool resumed = false, ended = false;
+  for (int at = 1; !ended; at += 5) {
+    const std::string name = "killed" + std::to_string(at);
+    const pid_t child = ::fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      std::atomic<int> calls = 0;
+      toy::hook() = [&](const TensorContext&) {
+        if (++calls == at) ::_exit(9);
+        ::usleep(2000);  // time for the journal
+      };
+      const bool failed = failure(recipe, name).has_value();
+      ::_exit(failed ? 1 : 0);
+    }
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    ended = WEXITSTATUS(status) == 0;
+    ASSERT_TRUE(ended || WEXITSTATUS(status) == 9);
+    if (!ended) {
+      EXPECT_FALSE(fs::exists(scratch_ / name));
+      const Json report = merge(recipe, name);
+      resumed = resumed || report.at("tensors_resumed") > 0;
+    }
+    EXPECT_EQ(without_card(toy::contents(scratch_ / name)), whole) << at;
+  }
+  EXPECT_TRUE(resumed);
+}
+
+TEST_F(MergeRun, ListenersStopIt) {
+  Job job([](std::string_view phase, std::uint64_t, std::uint64_t,
+             std::string_view) { return phase == "merge" ? Verdict::kCancel : Verdict::kContinue; },
+          nullptr, std::chrono::milliseconds(0));
+  const auto stopped =
+      failure_of([&] { merge_recipe(linear(), "r.yml", scratch_ / "out", options_, job); });
+  EXPECT_EQ(stopped.value().code, Code::kCancelled);
+  EXPECT_TRUE(fs::exists(scratch_ / ".out.merging" / "merge.journal"));
+  EXPECT_FALSE(fs::exists(scratch_ / "out"));
+  merge(linear());  // without resume: from the start
+  EXPECT_FALSE(fs::exists(scratch_ / ".out.merging"));
+}
+
+// Leaves an unfinished output in which all but the last tensors are done.
+class StoppedMerge : public MergeRun {
+ protected:
+  StoppedMerge() {
+    options_.execute.threads = 1;
+    std::atomic<int> calls = 0;
+    toy::hook() = [&](const TensorContext&) {
+      if (++calls == 25) throw Error(Code::kCancelled, "stopped");
+    };
+    EXPECT_EQ(failure(with_base("task_arithmetic")).value().code, Code::kCancelled);
+    toy::hook() = nullptr;
+    options_.resume = true;
+  }
+};
+
+TEST_F(StoppedMerge, DamagedTensorsAreMadeAgain) {
+  const fs::path part = scratch_ / ".out.merging" / "model.safetensors.part";
+  std::string bytes = read_file(part);
+  for (std::size_t i = bytes.size() - 200; i < bytes.size(); ++i) bytes[i] ^= 1;
+  replace_file(part, bytes);
+  const Json report = merge(with_base("task_arithmetic"));
+  EXPECT_THAT(report.at("warnings").dump(), HasSubstr("did not match their checksums"));
+  options_.resume = false;
+  EXPECT_EQ(without_card(toy::contents(scratch_ / "out")),
+            without_card(merged(with_base("task_arithmetic"), "again")));
+}
+
+TEST_F(StoppedMerge, AnotherRecipeIsRefused) {
+  const auto other = failure(with_base("task_arithmetic", "dtype: float32\n"));
+  ASSERT_TRUE(other);
+  EXPECT_EQ(other->code, Code::kIncompatible);
+  EXPECT_EQ(detail(*other, "different"), "recipe, layout");
+  options_.execute.seed = 7;
+  EXPECT_EQ(detail(failure(with_base("task_arithmetic")).value(), "different"), "seed");
+}
+
+TEST_F(StoppedMerge, ChangedInputsAreRefused) {
+  toy::write_model(scratch_ / "b", toy::decoder_specs(), 3, kConfig);
+  const auto other = failure(with_base("task_arithmetic"));
+  ASSERT_TRUE(other);
+  EXPECT_EQ(other->code, Code::kIncompatible);
+  EXPECT_EQ(detail(*other, "different"), "input " + (scratch_ / "b/model.safetensors").string());
+}
+
+TEST_F(StoppedMerge, OneAtATime) {
+  const Journal other =
+      Journal::create(scratch_ / ".out.merging" / "merge.journal", Json::object());
+  EXPECT_EQ(failure(with_base("task_arithmetic")).value().code, Code::kBusy);
+}
+
+// ---- what goes wrong
+
+TEST_F(MergeRun, AnInputCutShortMeanwhile) {
+  toy::hook() = [&](const TensorContext&) {
+    fs::resize_file(scratch_ / "b" / "model.safetensors", 900);
+  };
+  options_.execute.threads = 1;
+  const auto cut = failure(linear());
+  ASSERT_TRUE(cut);
+  EXPECT_EQ(cut->code, Code::kDataError);
+  EXPECT_EQ(detail(*cut, "file"), (scratch_ / "b" / "model.safetensors").string());
+  EXPECT_FALSE(fs::exists(scratch_ / "out"));
+}
+
+TEST_F(MergeRun, ExistingTargets) {
+  merge(linear());
+  const Contents before = toy::contents(scratch_ / "out");
+  EXPECT_EQ(failure(linear("out_dtype: float32\n")).value().code, Code::kAlreadyExists);
+  EXPECT_EQ(toy::contents(scratch_ / "out"), before);
+  options_.overwrite = true;
+  merge(linear("out_dtype: float32\n"));
+  EXPECT_EQ(open("out").at("lm_head.weight").dtype, DType::kF32);
+  EXPECT_FALSE(fs::exists(scratch_ / ".out.merging"));
+}
+
+TEST_F(MergeRun, FoldersThatCannotBeWritten) {
+  EXPECT_EQ(failure(linear(), "base/config.json/out").value().code, Code::kIoError);
+  EXPECT_EQ(failure(linear(), "nowhere/out").value().code, Code::kIoError);
+  Job job;
+  const auto kernel = failure_of([&] { merge_recipe(linear(), "r", "/proc/out", options_, job); });
+  EXPECT_EQ(kernel.value().code, Code::kIoError);
+  if (::geteuid() == 0) return;  // permissions do not hold for root
+  fs::create_directory(scratch_ / "locked");
+  fs::permissions(scratch_ / "locked", fs::perms::owner_read | fs::perms::owner_exec);
+  EXPECT_EQ(failure(linear(), "locked/out").value().code, Code::kIoError);
+}
+
+TEST_F(MergeRun, MemoryThatIsTooLittle) {
+  options_.execute.memory_limit = 1000;
+  merge(with_base("task_arithmetic"), "blocks");
+  const auto whole = failure(with_base("breadcrumbs"));
+  ASSERT_TRUE(whole);
+  EXPECT_EQ(whole->code, Code::kOutOfMemory);
+  EXPECT_EQ(detail(*whole, "memory_limit"), "1000");
+  EXPECT_FALSE(fs::exists(scratch_ / ".out.merging"));
+}
+
+TEST_F(MergeRun, ResultsThatAreNotFinite) {
+  const std::vector<toy::Spec> specs{{"w", DType::kF32, {40}}, {"v", DType::kF32, {4}}};
+  toy::write_model(scratch_ / "m", specs, 1, "");
+  const std::string recipe =
+      "merge_method: linear\nmodels:\n  - model: m\n    parameters:\n      weight: [{filter: w, "
+      "value: 1000000}, {value: 1}]\nout_dtype: float16\n";
+  const auto infinite = failure(recipe);
+  ASSERT_TRUE(infinite);
+  EXPECT_EQ(infinite->code, Code::kNumericError);
+  EXPECT_EQ(detail(*infinite, "tensor"), "w");
+  options_.execute.allow_non_finite = true;
+  options_.resume = true;  // the option changes no bytes
+  const Json report = merge(recipe);
+  EXPECT_THAT(report.at("warnings").dump(), HasSubstr("NaN or infinite"));
+}
+
+TEST_F(MergeRun, InputsThatAreNotFiniteAreReported) {
+  const float values[] = {1, NAN, 3};
+  const std::string bytes(reinterpret_cast<const char*>(values), sizeof values);
+  fs::create_directory(scratch_ / "m");
+  tensorfile::write_file(scratch_ / "m" / "model.safetensors", {{"w", DType::kF32, {3}, bytes}});
+  const Json report =
+      merge("merge_method: linear\nmodels:\n  - model: m\n    parameters: {weight: 1}\n");
+  EXPECT_EQ(report.at("tensors")[0].at("non_finite_in"), 1);
+  EXPECT_EQ(report.at("tensors")[0].at("non_finite_out"), 1);
+  EXPECT_THAT(report.at("warnings").dump(), HasSubstr("config.json"));
+}
+
+TEST_F(MergeRun, UpdatesThatRoundingLosesAreCounted) {
+  const auto write = [&](const char* name, std::vector<float> values) {
+    const std::string bytes(reinterpret_cast<const char*>(values.data()), 4 * values.size());
+    fs::create_directory(scratch_ / name);
+    tensorfile::write_file(scratch_ / name / "model.safetensors", {{"w", DType::kF32, {4}, bytes}});
+  };
+  write("x", {1, 1, 1, 1});
+  write("y", {1.001F, 1.1F, 1, 1.0001F});
+  const Json report = merge(
+      "merge_method: linear\nbase_model: x\nmodels:\n  - model: x\n    parameters: {weight: 0}\n"
+      "  - model: y\n    parameters: {weight: 1}\nout_dtype: bfloat16\n");
+  EXPECT_DOUBLE_EQ(report.at("fraction_lost").get<double>(), 2.0 / 3.0);
+  EXPECT_DOUBLE_EQ(report.at("tensors")[0].at("fraction_lost").get<double>(), 2.0 / 3.0);
+}
+
+TEST_F(MergeRun, WhatIsNotSupportedIsSaid) {
+  const auto code = [&](const std::string& recipe) { return failure(recipe).value().code; };
+  EXPECT_EQ(code(linear("tokenizer_source: base\n")), Code::kUnsupported);
+  EXPECT_EQ(code("merge_method: linear\nmodels: [{model: a+b, parameters: {weight: 1}}]\n"),
+            Code::kUnsupported);
+  EXPECT_EQ(code("merge_method: linear\nmodels: [{model: c, parameters: {weight: 1}}]\n"),
+            Code::kNotFound);
+  EXPECT_EQ(code("merge_method: passthrough\nmodels: [{model: a, parameters: {scale: 2}}]\n"),
+            Code::kUnsupported);
+  EXPECT_EQ(code("name: x\n" + linear() + "---\n" + linear()), Code::kUnsupported);
+  EXPECT_FALSE(fs::exists(scratch_ / ".out.merging"));
+}
+
+TEST_F(MergeRun, PlansWithoutWriting) {
+  Job job;
+  options_.shard_bytes = 300;
+  const Json plan = plan_recipe(with_base("ties"), "r.yml", options_, job).json;
+  options_.shard_bytes = 5'000'000'000;
+  EXPECT_EQ(plan.at("merge_method"), "ties");
+  EXPECT_EQ(plan.at("donor"), "base");
+  EXPECT_GT(plan.at("shards").size(), 1U);
+  const Json& tensor = plan.at("tensors")[0];
+  EXPECT_EQ(tensor.at("name"), "model.embed_tokens.weight");
+  EXPECT_EQ(tensor.at("passes"), 1);
+  EXPECT_EQ(tensor.at("granularity"), "rows");
+  EXPECT_EQ(tensor.at("sources").size(), 3U);
+  EXPECT_EQ(tensor.at("sources")[0].at("parameters").at("density"), 1.0);
+  // blocks of two rows of 6: four rows of floats in 64 bytes each, and raw bytes
+  EXPECT_GT(plan.at("peak_memory"), 2 * 4 * 64);
+  EXPECT_FALSE(fs::exists(scratch_ / ".out.merging"));
+  EXPECT_EQ(plan.at("bytes_in"), merge(with_base("ties")).at("bytes_read"));
+}
+
+}  // namespace
+}  // namespace theriac::merge

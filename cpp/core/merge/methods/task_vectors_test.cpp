@@ -1,0 +1,526 @@
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "cpp/core/base/test_support.h"
+#include "cpp/core/merge/methods/driver_for_test.h"
+#include "cpp/core/merge/methods/exact_sum.h"
+#include "cpp/core/merge/methods/order_statistics.h"
+#include "cpp/core/merge/methods/rounding.h"
+#include "cpp/core/merge/methods/sparsify.h"
+
+namespace theriac::merge {
+namespace {
+
+using testing::HasSubstr;
+using testing_support::detail;
+using testing_support::failure_of;
+
+const std::vector<std::string>& all_methods() {
+  static const std::vector<std::string> names{"task_arithmetic", "ties",        "dare_linear",
+                                              "dare_ties",       "breadcrumbs", "breadcrumbs_ties",
+                                              "della",           "della_linear"};
+  return names;
+}
+
+SettingsForTest own(double weight, double density) {
+  return {{"weight", weight}, {"density", density}};
+}
+
+// One model from a base of zero with weight 1: what comes out is what its sparsifier keeps.
+MergeCase sparsified(const std::string& method, Values difference, SettingsForTest settings) {
+  MergeCase c;
+  c.method = method;
+  c.shape = {difference.size()};
+  c.base = Values(difference.size(), 0.0F);
+  c.models = {std::move(difference)};
+  settings["weight"] = 1.0;
+  c.own = {std::move(settings)};
+  c.global["normalize"] = false;
+  return c;
+}
+
+// ---- numbers of the specification --------------------------------------------------------------
+
+TEST(MergeTaskArithmetic, NumbersOfTheSpecification) {
+  MergeCase c = running_example("task_arithmetic");
+  c.own = {{{"weight", .3}}};
+  expect_near(merged(c), {1.18, .82, 1, 1.15, .97, .91});
+  c.own = {{{"weight", 1.0}}};
+  c.global["lambda"] = .3;
+  expect_near(merged(c), {1.18, .82, 1, 1.15, .97, .91});
+}
+
+TEST(MergeExpo, ExtrapolatesFromTheBase) {
+  MergeCase c = running_example("expo");
+  c.models.resize(1);
+  expect_near(merged(c), {1.99, .78, 1, 1.55, .34, 1.11});
+}
+
+TEST(MergeTies, NumbersOfTheSpecification) {
+  MergeCase c = running_differences("ties");
+  c.own = {own(1, .5)};
+  expect_near(merged(c), {.9, -.7, 0, .5, -.6, -.8});
+  c.own = {own(1, .5), own(.5, .5), own(.5, .5)};
+  expect_near(merged(c), {.9, -.7, 0, .5, -.6, -.8});
+  c.global["normalize"] = false;
+  expect_near(merged(c), {.9, -.35, 0, .75, -.6, -.4});
+}
+
+TEST(MergeTies, NumbersOfTheSpecificationAroundTheBase) {
+  MergeCase c = running_example("ties");
+  c.own = {own(1, .5)};
+  expect_near(merged(c), {1.9, .3, 1, 1.5, .4, .2});
+  c.own = {own(1, .5), own(.5, .5), own(.5, .5)};
+  c.global["normalize"] = false;
+  expect_near(merged(c), {1.9, .65, 1, 1.75, .4, .6});
+}
+
+// PEFT: votes without weights, then the weighted sum over the number of agreeing models.
+TEST(MergeTies, ConventionOfPeft) {
+  MergeCase c = running_differences("ties");
+  c.global["preset"] = std::string("peft");
+  c.own = {own(1, .5), own(.5, .5), own(.5, .5)};
+  expect_near(merged(c), {.9, -.35, 0, .375, -.6, -.4});
+  c.own = {own(-1, .5), own(.5, .5), own(.5, .5)};
+  expect_near(merged(c), {-.9, -.35, 0, -.125, .6, -.4});
+}
+
+TEST(MergeTies, PartsOfAConvention) {
+  MergeCase c = running_differences("ties");
+  c.own = {own(1, 1)};
+  c.global["reduce"] = std::string("max");
+  expect_near(merged(c), {.9, -.7, 0, .5, -.6, -.8});
+  c.global["reduce"] = std::string("sum");
+  expect_near(merged(c), {1.0, -.9, 0, 1.0, -.6, -.8});
+  c.own = {own(1, .5)};
+  c.models = {{.5F, .5F, -.5F, .5F, .1F, .1F}};
+  EXPECT_EQ(merged(c), (Values{.5F, .5F, -.5F, 0, 0, 0}));
+  c.global["keep"] = std::string("ge");
+  EXPECT_EQ(merged(c), (Values{.5F, .5F, -.5F, .5F, 0, 0}));
+}
+
+TEST(MergeTies, RefusesWhatNeedsTheWholeModel) {
+  for (const char* preset : {"paper", "fusionbench"}) {
+    MergeCase c = running_example("ties");
+    c.own = {own(1, .5)};
+    c.global["preset"] = std::string(preset);
+    const Failure failure = failure_of([&] { merged(c); }).value();
+    EXPECT_EQ(failure.code, Code::kUnsupported);
+    EXPECT_THAT(failure.message, HasSubstr("needs statistics of the whole model"));
+    EXPECT_EQ(detail(failure, "parameter"), "scope");
+  }
+}
+
+TEST(MergeBreadcrumbs, NumbersOfTheSpecification) {
+  const Values t{.05F, -.1F, .15F, -.2F, .25F, -.3F, .35F, -.4F, .45F, -.5F};
+  MergeCase c = sparsified("breadcrumbs", t, {{"density", .5}, {"gamma", .2}});
+  EXPECT_EQ(merged(c), (Values{0, 0, 0, -.2F, .25F, -.3F, .35F, -.4F, 0, 0}));
+  c.own[0]["gamma"] = .05;
+  EXPECT_EQ(merged(c), (Values{0, 0, 0, 0, 0, -.3F, .35F, -.4F, .45F, -.5F}));
+  c.own[0]["gamma"] = .3;
+  c.own[0]["density"] = .9;
+  EXPECT_EQ(merged(c), (Values{.05F, -.1F, .15F, -.2F, .25F, -.3F, .35F, -.4F, .45F, 0}));
+}
+
+TEST(MergeBreadcrumbs, ByRow) {
+  MergeCase c =
+      sparsified("breadcrumbs", {1, 2, 3, 4, 40, 30, 20, 10}, {{"density", .5}, {"gamma", .25}});
+  c.shape = {2, 4};
+  c.global["per_row"] = true;
+  EXPECT_EQ(merged(c), (Values{0, 2, 3, 0, 0, 30, 20, 0}));
+  c.global["per_row"] = false;
+  EXPECT_EQ(merged(c), (Values{0, 0, 3, 4, 0, 0, 20, 10}));
+}
+
+// ---- rescaling ---------------------------------------------------------------------------------
+
+TEST(MergeDare, RescalesToTheNorm) {
+  const Values difference{.9F, -.2F, 0, .5F, -.6F, .1F};
+  for (const char* norm : {"l1", "l2", "linf", "inverse_density"}) {
+    MergeCase c = sparsified("dare_linear", difference, {{"density", .5}});
+    c.global["rescale"] = std::string("none");
+    const Values plain = merged(c);
+    c.global["rescale"] = std::string(norm);
+    double l1 = 0, l2 = 0, linf = 0, k1 = 0, k2 = 0, kinf = 0;
+    for (std::size_t i = 0; i < difference.size(); ++i) {
+      const double d = std::fabs(difference[i]), k = std::fabs(plain[i]);
+      l1 += d, k1 += k, l2 += d * d, k2 += k * k;
+      linf = std::max(linf, d), kinf = std::max(kinf, k);
+    }
+    const double factor = std::string(norm) == "l1"     ? l1 / k1
+                          : std::string(norm) == "l2"   ? std::sqrt(l2 / k2)
+                          : std::string(norm) == "linf" ? linf / kinf
+                                                        : 2.0;
+    std::vector<double> expected;
+    for (const float value : plain) expected.push_back(factor * static_cast<double>(value));
+    expect_near(merged(c), expected);
+  }
+}
+
+// Draws that keep elements 1, 3, 4 and 6 of the example: (1, 0, 1, 1, 0, 1).
+TEST(MergeDare, NumbersOfTheSpecification) {
+  MergeCase c = sparsified("dare_linear", {.9F, -.2F, 0, .5F, -.6F, .1F}, {{"density", .5}});
+  c.global["rescale"] = std::string("none");
+  const auto wanted = [&] { return merged_in_blocks(c, 6, 0) == Values{.9F, 0, 0, .5F, 0, .1F}; };
+  while (!wanted()) ++c.seed;
+  c.global["rescale"] = std::string("l1");
+  expect_near(merged(c), {1.38, 0, 0, .766667, 0, .153333});
+  c.global["rescale"] = std::string("inverse_density");
+  expect_near(merged(c), {1.8, 0, 0, 1, 0, .2});
+}
+
+TEST(MergeDella, NumbersOfTheSpecification) {
+  MergeCase c =
+      sparsified("della_linear", {.1F, -.4F, .3F, .2F}, {{"density", .5}, {"epsilon", .1}});
+  c.global["rescale"] = std::string("none");
+  const auto wanted = [&] { return merged_in_blocks(c, 1, 0) == Values{.1F, -.4F, 0, 0}; };
+  while (!wanted()) ++c.seed;
+  c.global["rescale"] = std::string("l1");
+  expect_near(merged(c), {.2, -.8, 0, 0});
+  c.global["rescale"] = std::string("inverse_density");
+  expect_near(merged(c), {.25, -.666667, 0, 0});
+}
+
+TEST(MergeDella, ProbabilitiesFollowTheRanks) {
+  MergeCase c =
+      sparsified("della_linear", {.1F, -.4F, .3F, .2F}, {{"density", .5}, {"epsilon", .1}});
+  c.global["rescale"] = std::string("none");
+  const std::vector<double> p{.4, .6, .533333, .466667};
+  std::vector<double> kept(4);
+  constexpr int kSeeds = 4000;
+  for (c.seed = 0; c.seed < kSeeds; ++c.seed) {
+    const Values out = merged_in_blocks(c, 1, 0);
+    for (std::size_t i = 0; i < 4; ++i) kept[i] += out[i] != 0 ? 1.0 / kSeeds : 0.0;
+  }
+  for (std::size_t i = 0; i < 4; ++i) {
+    EXPECT_NEAR(kept[i], p[i], 4 * std::sqrt(p[i] * (1 - p[i]) / kSeeds));
+  }
+}
+
+TEST(MergeDella, RefusesProbabilitiesOutsideTheRange) {
+  for (const double density : {.1, .9}) {
+    MergeCase c = running_example("della");
+    c.own = {own(1, density)};
+    const Failure failure = failure_of([&] { merged(c); }).value();
+    EXPECT_EQ(failure.code, Code::kInvalidArgument);
+    EXPECT_EQ(detail(failure, "parameter"), "epsilon");
+    EXPECT_EQ(detail(failure, "method"), "della");
+  }
+}
+
+// ---- edges -------------------------------------------------------------------------------------
+
+TEST(MergeTaskVectors, NothingAddedLeavesTheBase) {
+  for (const std::string& method : all_methods()) {
+    for (const auto& shape : shapes_for_test()) {
+      MergeCase c = random_case(method, shape, 3, 7);
+      if (!c.base->empty()) (*c.base)[0] = -0.0F;
+      const bool dense = method == "task_arithmetic";
+      if (dense) {
+        c.own = {{{"weight", 0.0}}};
+        EXPECT_TRUE(same_bytes(merged(c), *c.base)) << method;
+      } else {
+        for (const auto& settings : {own(0, 1), own(0, .5), own(1, 0), own(1, -1)}) {
+          c.own = {settings};
+          EXPECT_TRUE(same_bytes(merged(c), *c.base)) << method;
+        }
+      }
+      c.own = {{{"weight", 1.0}}};
+      c.global["lambda"] = 0.0;
+      EXPECT_TRUE(same_bytes(merged(c), *c.base)) << method;
+      c.models.clear();
+      EXPECT_TRUE(same_bytes(merged(c), *c.base)) << method;
+    }
+  }
+}
+
+TEST(MergeTaskVectors, OneModelOfFullDensityIsItself) {
+  for (const std::string& method : all_methods()) {
+    for (const auto& shape : shapes_for_test()) {
+      MergeCase c = random_case(method, shape, 1, 9);
+      c.own = {{{"weight", 1.0}}};
+      const Values out = merged(c);
+      for (std::size_t i = 0; i < out.size(); ++i) {
+        const double largest = std::max({std::fabs(out[i]), std::fabs((*c.base)[i])});
+        EXPECT_NEAR(out[i], c.models[0][i], largest * 0x1p-23) << method;
+      }
+    }
+  }
+}
+
+TEST(MergeTaskVectors, SmallTensorsKeepOneElement) {
+  for (const char* method : {"ties", "breadcrumbs", "breadcrumbs_ties"}) {
+    EXPECT_EQ(merged(sparsified(method, {1, -3, 2}, {{"density", .1}})), (Values{0, -3, 0}));
+    MergeCase c = sparsified(method, {5}, {{"density", .1}});
+    c.shape = {};
+    EXPECT_EQ(merged(c), (Values{5}));
+  }
+  MergeCase c = sparsified("della", {5}, {{"density", .5}, {"epsilon", .1}});
+  c.shape = {};
+  for (c.seed = 0; c.seed < 20; ++c.seed) {
+    const float value = merged(c)[0];
+    EXPECT_TRUE(value == 0 || value == 5);
+  }
+}
+
+TEST(MergeTies, KeepsExactlyTheLargest) {
+  const std::vector<Values> adversarial{Values(1000, 1.0F), Values(1000, 0.0F),
+                                        Values(1000, 1e-42F), [] {
+                                          Values v = random_values(1000, 4);
+                                          for (std::size_t i = 0; i < v.size(); ++i) {
+                                            v[i] = i % 3 == 0 ? -0.0F : std::round(v[i] * 2) / 4;
+                                          }
+                                          return v;
+                                        }()};
+  for (const Values& difference : adversarial) {
+    for (const double density : {.001, .2, .333, .5, .999}) {
+      const auto k = static_cast<std::size_t>(density * 1000);
+      std::vector<std::size_t> order(difference.size());
+      std::iota(order.begin(), order.end(), std::size_t{0});
+      std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+        return std::fabs(difference[a]) > std::fabs(difference[b]);
+      });
+      Values expected(difference.size());
+      for (std::size_t r = 0; r < k; ++r) expected[order[r]] = difference[order[r]] + 0.0F;
+      EXPECT_EQ(merged(sparsified("ties", difference, {{"density", density}})), expected);
+    }
+  }
+}
+
+// Large blocks are counted in tables, small ones sorted.
+TEST(MergeTies, TablesAndSortedBlocksAgree) {
+  Values difference = random_values(20000, 6);
+  for (std::size_t i = 0; i < difference.size(); i += 2) {
+    difference[i] = std::round(difference[i] * 3) / 3;
+  }
+  for (const char* method : {"ties", "breadcrumbs"}) {
+    const MergeCase c = sparsified(method, difference, {{"density", .4}});
+    const Values out = merged(c);
+    EXPECT_EQ(std::count(out.begin(), out.end(), 0.0F), 12000);
+    EXPECT_TRUE(same_bytes(out, merged_in_blocks(c, 5000, 1)));
+  }
+}
+
+TEST(MergeBreadcrumbs, AgreesWithSorting) {
+  Values difference = random_values(997, 5);
+  for (std::size_t i = 0; i < difference.size(); i += 2) {
+    difference[i] = std::round(difference[i] * 3) / 3;
+  }
+  std::vector<std::size_t> order(difference.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return std::fabs(difference[a]) > std::fabs(difference[b]);
+  });
+  Values expected(difference.size());
+  for (std::size_t r = 99; r < 99 + 398; ++r) expected[order[r]] = difference[order[r]] + 0.0F;
+  const SettingsForTest settings{{"density", .4}, {"gamma", .1}};
+  EXPECT_EQ(merged(sparsified("breadcrumbs", difference, settings)), expected);
+  MergeCase c = sparsified("breadcrumbs", difference, settings);
+  c.shape = {1, 997};
+  c.global["per_row"] = true;
+  EXPECT_EQ(merged(c), expected);
+}
+
+// ---- properties --------------------------------------------------------------------------------
+
+TEST(MergeTaskVectors, OrderOfTheModelsDoesNotMatter) {
+  for (const std::string& method : all_methods()) {
+    MergeCase c = random_case(method, {5, 9}, 3, 11);
+    c.own = {{{"weight", .4}}, {{"weight", .25}}, {{"weight", .35}}};
+    if (method != "task_arithmetic") {
+      for (auto& settings : c.own) settings["density"] = .6;
+    }
+    c.keys = {4, 7, 9};
+    const Values first = merged(c);
+    std::swap(c.models[0], c.models[2]);
+    std::swap(c.own[0], c.own[2]);
+    std::swap(c.keys[0], c.keys[2]);
+    expect_near(merged(c), {first.begin(), first.end()}, 2e-6);
+  }
+}
+
+TEST(MergeTies, EqualSignsGiveTheWeightedMean) {
+  MergeCase c = random_case("ties", {40, 33}, 3, 12);
+  c.base = Values(40 * 33, 0.0F);
+  for (Values& model : c.models) {
+    for (float& value : model) value = std::fabs(value) + 0.1F;
+  }
+  c.own = {own(.4, 1), own(.25, 1), own(.6, 1)};
+  const Values out = merged(c);
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const double mean =
+        (.4 * static_cast<double>(c.models[0][i]) + .25 * static_cast<double>(c.models[1][i]) +
+         .6 * static_cast<double>(c.models[2][i])) /
+        1.25;
+    EXPECT_NEAR(out[i], mean, 1e-6);
+  }
+}
+
+TEST(MergeTies, ScalesWithTheDifferences) {
+  MergeCase c = random_case("ties", {40, 33}, 3, 13);
+  c.base = Values(40 * 33, 0.0F);
+  c.own = {own(.4, .3)};
+  Values expected = merged(c);
+  for (float& value : expected) value *= 4;
+  for (Values& model : c.models) {
+    for (float& value : model) value *= 4;
+  }
+  EXPECT_TRUE(same_bytes(merged(c), expected));
+}
+
+TEST(MergeDare, ExpectationIsTaskArithmetic) {
+  MergeCase c = running_differences("dare_linear");
+  c.global["rescale"] = std::string("inverse_density");
+  c.own = {own(.5, .3)};
+  constexpr int kSeeds = 2000;
+  std::vector<double> sums(6), squares(6);
+  for (c.seed = 0; c.seed < kSeeds; ++c.seed) {
+    const Values out = merged_in_blocks(c, 4, 0);
+    for (std::size_t i = 0; i < 6; ++i) {
+      sums[i] += static_cast<double>(out[i]);
+      squares[i] += static_cast<double>(out[i]) * static_cast<double>(out[i]);
+    }
+  }
+  const std::vector<double> expected{.3, -.3, 0, .25, -.05, -.15};
+  for (std::size_t i = 0; i < 6; ++i) {
+    const double mean = sums[i] / kSeeds, variance = squares[i] / kSeeds - mean * mean;
+    EXPECT_NEAR(mean, expected[i], 4 * std::sqrt(variance / kSeeds) + 1e-9);
+  }
+}
+
+TEST(MergeDare, MasksDependOnSeedNameAndModelOnly) {
+  MergeCase c = sparsified("dare_linear", Values(3000, 1.0F), {{"density", .5}});
+  c.global["rescale"] = std::string("none");
+  const Values first = merged(c);
+  EXPECT_NEAR(std::accumulate(first.begin(), first.end(), 0.0), 1500, 4 * std::sqrt(750));
+  MergeCase other = c;
+  other.seed = 1;
+  EXPECT_NE(merged(other), first);
+  other = c;
+  other.name = "another";
+  EXPECT_NE(merged(other), first);
+  other = c;
+  other.keys = {5};
+  EXPECT_NE(merged(other), first);
+  // The model's key decides, not its place among those that have the tensor.
+  other.models.insert(other.models.begin(), Values(3000, 0.0F));
+  other.keys = {3, 0};
+  EXPECT_EQ(merged(other), first);
+}
+
+TEST(MergeSparsify, WordsAreThoseOfPhilox) {
+  std::vector<std::uint32_t> words(150);
+  constexpr std::uint64_t kKey = 0x123456789abcdef0ULL, kModel = 0x500000007ULL;
+  for (const std::uint64_t first : {0ULL, 3ULL, (1ULL << 34) - 50}) {
+    methods::random_words(kKey, kModel, first, words.size(), words.data());
+    for (std::size_t i = 0; i < words.size(); ++i) {
+      const std::uint64_t block = (first + i) / 4;
+      const auto expected =
+          philox4x32({static_cast<std::uint32_t>(block), static_cast<std::uint32_t>(block >> 32),
+                      static_cast<std::uint32_t>(kModel), static_cast<std::uint32_t>(kModel >> 32)},
+                     {static_cast<std::uint32_t>(kKey), static_cast<std::uint32_t>(kKey >> 32)});
+      ASSERT_EQ(words[i], expected[(first + i) % 4]);
+    }
+  }
+}
+
+TEST(MergeTaskVectors, BlocksOfAnySizeAtRandom) {
+  for (const std::string& method : all_methods()) {
+    for (const auto& shape : shapes_for_test()) {
+      for (const char* rescale : {"none", "l1", "l2", "linf", "inverse_density"}) {
+        MergeCase c = random_case(method, shape, 3, 14);
+        c.own = {{{"weight", .4}}, {{"weight", -.25}}, {{"weight", .35}}};
+        if (method == "task_arithmetic" && std::string(rescale) != "none") continue;
+        if (method != "task_arithmetic") {
+          c.global["rescale"] = std::string(rescale);
+          c.own[0]["density"] = .3;
+          c.own[1]["density"] = .6;
+        }
+        merged(c);
+      }
+    }
+  }
+}
+
+TEST(MergeTaskVectors, NativeOutputsAreValuesOfTheType) {
+  for (const std::string& method : all_methods()) {
+    MergeCase c = random_case(method, {40, 33}, 3, 15);
+    c.own = {{{"weight", .4}}};
+    if (method != "task_arithmetic") c.own[0]["density"] = .6;
+    c.accumulate = Accumulate::kNative;
+    c.dtype = tensorfile::DType::kBF16;
+    c.models.push_back(*c.base);
+    for (Values& values : c.models) {
+      for (float& value : values) value = methods::BFloat16Rounding::round(value);
+    }
+    c.base = c.models.back();
+    c.models.pop_back();
+    for (const float value : merged(c)) ASSERT_EQ(value, methods::BFloat16Rounding::round(value));
+  }
+}
+
+// Specification 9.3: rounding after each operation changes 4 to 5 % of the outputs.
+TEST(MergeTaskVectors, NativeRoundingChangesAFewOutputs) {
+  MergeCase c;
+  c.method = "task_arithmetic";
+  c.shape = {100000};
+  c.own = {{{"weight", .4}}};
+  c.dtype = tensorfile::DType::kBF16;
+  c.base = random_values(100000, 1, .02);
+  for (float& value : *c.base) value = methods::BFloat16Rounding::round(value);
+  for (std::uint64_t m = 0; m < 3; ++m) {
+    Values model = random_values(100000, 2 + m, .001);
+    for (std::size_t i = 0; i < model.size(); ++i) {
+      model[i] = methods::BFloat16Rounding::round(model[i] + (*c.base)[i]);
+    }
+    c.models.push_back(model);
+  }
+  Values once = merged(c);
+  for (float& value : once) value = methods::BFloat16Rounding::round(value);
+  c.accumulate = Accumulate::kNative;
+  const Values each = merged(c);
+  double changed = 0;
+  for (std::size_t i = 0; i < each.size(); ++i) changed += each[i] != once[i] ? 1e-5 : 0;
+  EXPECT_GT(changed, .01);
+  EXPECT_LT(changed, .08);
+}
+
+// ---- helpers -----------------------------------------------------------------------------------
+
+TEST(MergeExactSum, IsExactInAnyOrder) {
+  methods::ExactSum sum;
+  for (const float value : {1e30F, 1.0F, -1e30F, 1e-45F, 0x1p-149F, -0.5F}) sum.add(value);
+  EXPECT_EQ(sum.value(), 0.5 + 2 * 0x1p-149);
+  methods::ExactSum product;
+  product.add_product(3.0F, -0.25F);
+  product.add_product(0x1p100F, 0x1p27F);
+  product.add_product(-0x1p127F, 1.0F);
+  EXPECT_EQ(product.value(), -0.75);
+  methods::ExactSum joined;
+  joined.add(product.terms());
+  joined.add(sum.terms());
+  EXPECT_EQ(joined.value(), -0.25);
+}
+
+TEST(MergeOrder, DescendingWithLowIndexFirst) {
+  const std::vector<std::uint32_t> keys{5, 1U << 30, 0, 5, 70000, 0x7f800000U, 0};
+  std::vector<std::uint64_t> order, scratch;
+  methods::descending_order(keys, order, scratch);
+  std::vector<std::uint32_t> positions;
+  for (const std::uint64_t entry : order) positions.push_back(static_cast<std::uint32_t>(entry));
+  EXPECT_EQ(positions, (std::vector<std::uint32_t>{5, 1, 4, 0, 3, 2, 6}));
+}
+
+TEST(MergeOrder, KeysOfEitherSign) {
+  EXPECT_LT(methods::ordered_key(-2.0F), methods::ordered_key(-1.0F));
+  EXPECT_LT(methods::ordered_key(-1.0F), methods::ordered_key(0.0F));
+  EXPECT_LT(methods::ordered_key(0.0F), methods::ordered_key(1e-40F));
+  for (const float value : {-3.5F, 0.0F, 7.25F}) {
+    EXPECT_EQ(methods::from_ordered_key(methods::ordered_key(value)), value);
+  }
+}
+
+}  // namespace
+}  // namespace theriac::merge

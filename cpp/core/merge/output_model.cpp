@@ -1,0 +1,587 @@
+#include "cpp/core/merge/output_model.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstdio>
+#include <limits>
+#include <optional>
+#include <system_error>
+#include <utility>
+
+#include "cpp/core/base/file.h"
+#include "cpp/core/tensorfile/layout.h"
+
+namespace theriac::merge {
+namespace {
+
+namespace fs = std::filesystem;
+using tensorfile::internal::shown;
+
+constexpr std::string_view kPart = ".part";
+
+Error io_error(const std::string& doing, const fs::path& path, int number) {
+  const Code code = number == ENOENT || number == ENOTDIR ? Code::kNotFound : Code::kIoError;
+  return Error(code, "cannot " + doing + " '" + path.string() +
+                         "': " + std::generic_category().message(number))
+      .at("file", path.string())
+      .at("errno", number);
+}
+
+int open_retrying(const fs::path& path, int flags) {
+  int fd = -1;
+  do {
+    fd = ::open(path.c_str(), flags | O_CLOEXEC, 0666);
+  } while (fd < 0 && errno == EINTR);
+  return fd;
+}
+
+// ---- layout ------------------------------------------------------------------------------------
+
+void measure(OutputTensor& tensor) {
+  const tensorfile::Limits limits;
+  const auto bytes = tensorfile::internal::byte_size(tensor.dtype, tensor.shape);
+  std::string problem;
+  if (tensor.name.empty() || tensor.name.size() > limits.name_bytes) problem = "its name's length";
+  if (tensor.name == tensorfile::internal::kMetadataKey) problem = "its name";
+  if (tensor.shape.size() > limits.rank || !bytes) problem = "its shape";
+  if (!problem.empty()) {
+    throw Error(
+        Code::kInvalidArgument,
+        "tensor " + shown(tensor.name) + " cannot be written: the format does not allow " + problem)
+        .at("tensor", tensor.name);
+  }
+  tensor.bytes = *bytes;
+}
+
+std::string entry_json(const OutputTensor& tensor, std::uint64_t begin) {
+  std::string json = dump_json(Json(tensor.name)) + ":{\"dtype\":\"" +
+                     std::string(tensorfile::dtype_name(tensor.dtype)) + "\",\"shape\":[";
+  for (std::size_t i = 0; i < tensor.shape.size(); ++i) {
+    json += (i == 0 ? "" : ",") + std::to_string(tensor.shape[i]);
+  }
+  return json + "],\"data_offsets\":[" + std::to_string(begin) + "," +
+         std::to_string(begin + tensor.bytes) + "]}";
+}
+
+// Sorts a shard's tensors as the format wants it, then makes the header and the offsets.
+void lay_out_shard(OutputLayout& layout, std::size_t shard, std::vector<std::size_t> members) {
+  std::sort(members.begin(), members.end(), [&layout](std::size_t a, std::size_t b) {
+    const OutputTensor &left = layout.tensors[a], &right = layout.tensors[b];
+    return left.dtype != right.dtype ? left.dtype > right.dtype : left.name < right.name;
+  });
+  std::string json =
+      "{\"" + std::string(tensorfile::internal::kMetadataKey) + "\":{\"format\":\"pt\"}";
+  std::uint64_t begin = 0;
+  for (const std::size_t i : members) {
+    OutputTensor& tensor = layout.tensors[i];
+    json += "," + entry_json(tensor, begin);
+    tensor.shard = shard;
+    tensor.offset = begin;
+    begin += tensor.bytes;
+  }
+  json += "}";
+  json.resize((json.size() + 7) / 8 * 8, ' ');
+  if (json.size() > tensorfile::Limits{}.header_bytes) {
+    throw Error(Code::kInvalidArgument,
+                "the header of one output file would have " + std::to_string(json.size()) +
+                    " bytes, more than the format allows; ask for smaller shards");
+  }
+  OutputShard& out = layout.shards[shard];
+  for (unsigned i = 0; i < tensorfile::internal::kLengthBytes; ++i) {
+    out.header += static_cast<char>(static_cast<std::uint64_t>(json.size()) >> (8 * i));
+  }
+  out.header += json;
+  out.bytes = out.header.size() + begin;
+  for (const std::size_t i : members) layout.tensors[i].offset += out.header.size();
+}
+
+std::string shard_name(std::size_t shard, std::size_t shards) {
+  if (shards == 1) return "model.safetensors";
+  char name[64];
+  std::snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", shard + 1, shards);
+  return name;
+}
+
+void check_names(const std::vector<OutputTensor>& tensors) {
+  std::vector<std::string_view> names;
+  for (const OutputTensor& tensor : tensors) names.push_back(tensor.name);
+  std::sort(names.begin(), names.end());
+  const auto twice = std::adjacent_find(names.begin(), names.end());
+  if (twice == names.end()) return;
+  throw Error(Code::kInvalidArgument, "two tensors of the output are named " + shown(*twice))
+      .at("tensor", std::string(*twice));
+}
+
+// ---- config.json -------------------------------------------------------------------------------
+
+// Places of values in a JSON text that is known to be valid.
+class JsonText {
+ public:
+  explicit JsonText(std::string text) : text_(std::move(text)) {}
+  const std::string& text() const { return text_; }
+
+  // Replaces the value at a path; a last key that is missing is appended to its object. False where
+  // the way there does not exist.
+  bool set(const std::vector<std::string>& path, const std::string& value) {
+    std::size_t at = skip(0);
+    for (std::size_t i = 0; i < path.size(); ++i) {
+      if (text_[at] != '{') return false;
+      const Member member = find(at, path[i]);
+      if (member.found) {
+        at = member.value;
+      } else if (i + 1 == path.size()) {
+        const std::string entry = dump_json(Json(path[i])) + ": " + value;
+        const std::string indent = "\n" + std::string(2 * path.size(), ' ');
+        text_.insert(member.last, (member.empty ? "" : ",") + indent + entry);
+        return true;
+      } else {
+        return false;
+      }
+    }
+    text_.replace(at, value_end(at) - at, value);
+    return true;
+  }
+
+ private:
+  struct Member {
+    bool found = false, empty = true;
+    std::size_t value = 0;  // where it starts
+    std::size_t last = 0;   // end of the last member, or after the brace
+  };
+
+  Member find(std::size_t object, const std::string& key) const {
+    Member out;
+    out.last = object + 1;
+    for (std::size_t at = skip(object + 1); text_[at] == '"'; at = skip(at)) {
+      const std::size_t end = value_end(at);
+      const bool same = Json::parse(text_.substr(at, end - at)).get<std::string>() == key;
+      const std::size_t value = skip(skip(end) + 1);  // past the colon
+      if (same) {
+        out.found = true;
+        out.value = value;
+        return out;
+      }
+      out.empty = false;
+      out.last = at = value_end(value);
+      at = skip(at);
+      if (text_[at] == ',') ++at;
+    }
+    return out;
+  }
+  std::size_t skip(std::size_t at) const {
+    return std::min(text_.find_first_not_of(" \t\r\n", at), text_.size());
+  }
+  std::size_t value_end(std::size_t at) const {
+    int depth = 0;
+    do {
+      const char c = text_[at];
+      if (c == '"') {
+        at = string_end(at);
+      } else if (c == '{' || c == '[') {
+        ++depth;
+        ++at;
+      } else if (c == '}' || c == ']') {
+        --depth;
+        ++at;
+      } else if (depth > 0 &&
+                 (c == ',' || c == ':' || c == ' ' || c == '\n' || c == '\t' || c == '\r')) {
+        ++at;
+      } else {
+        at = std::min(text_.find_first_of(",:]} \t\r\n", at), text_.size());
+      }
+    } while (depth > 0 && at < text_.size());
+    return at;
+  }
+  std::size_t string_end(std::size_t at) const {
+    for (++at; text_[at] != '"'; ++at) at += text_[at] == '\\' ? 1 : 0;
+    return at + 1;
+  }
+
+  std::string text_;
+};
+
+std::vector<std::string> split(const std::string& path) {
+  std::vector<std::string> out(1);
+  for (const char c : path) {
+    if (c == '.') {
+      out.emplace_back();
+    } else {
+      out.back() += c;
+    }
+  }
+  return out;
+}
+
+// Where the element type stands: at the top, and in the parts of a model of several.
+std::vector<std::vector<std::string>> dtype_paths(const Json& config) {
+  std::vector<std::vector<std::string>> out;
+  for (const char* key : {"torch_dtype", "dtype"}) {
+    if (config.contains(key)) out.push_back({key});
+  }
+  if (out.empty()) out.push_back({"torch_dtype"});
+  for (const auto& [part, value] : config.items()) {
+    if (!value.is_object() || !part.ends_with("_config") || part == "quantization_config") continue;
+    for (const char* key : {"torch_dtype", "dtype"}) {
+      if (value.contains(key) && value.at(key).is_string()) out.push_back({part, key});
+    }
+  }
+  return out;
+}
+
+// ---- folders -----------------------------------------------------------------------------------
+
+fs::path without_slash(const fs::path& target) {
+  fs::path path = target.has_filename() ? target : target.parent_path();
+  std::error_code ignored;
+  if (fs::is_symlink(path, ignored)) path = fs::weakly_canonical(path, ignored);
+  const fs::path name = path.filename();
+  if (name.empty() || name == "." || name == "..") {
+    throw Error(Code::kInvalidArgument,
+                "'" + target.string() + "' does not name a directory to write")
+        .at("file", target.string());
+  }
+  return path;
+}
+
+fs::path folder_of(const fs::path& path) {
+  return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
+
+void sync_path(const fs::path& path, int flags) {
+  const int fd = open_retrying(path, flags);
+  if (fd < 0) throw io_error("open", path, errno);
+  const int result = ::fsync(fd);
+  const int number = errno;
+  ::close(fd);
+  if (result != 0 && number != EINVAL && number != ENOTSUP) throw io_error("sync", path, number);
+}
+
+Error already_exists(const fs::path& target) {
+  return Error(Code::kAlreadyExists,
+               "'" + target.string() +
+                   "' already exists; remove it, choose another name or ask to overwrite it")
+      .at("file", target.string());
+}
+
+bool unsupported(int number) { return number == EINVAL || number == ENOSYS || number == ENOTSUP; }
+
+void rename_to_new(const fs::path& staging, const fs::path& target) {
+  int result = ::renameat2(AT_FDCWD, staging.c_str(), AT_FDCWD, target.c_str(), RENAME_NOREPLACE);
+  if (result != 0 && unsupported(errno)) {
+    std::error_code ignored;
+    if (fs::exists(target, ignored)) throw already_exists(target);
+    result = ::rename(staging.c_str(), target.c_str());
+  }
+  if (result == 0) return;
+  if (errno == EEXIST || errno == ENOTEMPTY) throw already_exists(target);
+  throw io_error("create", target, errno);
+}
+
+// Returns where the old folder is now.
+fs::path exchange(const fs::path& staging, const fs::path& target) {
+  if (::renameat2(AT_FDCWD, staging.c_str(), AT_FDCWD, target.c_str(), RENAME_EXCHANGE) == 0) {
+    return staging;
+  }
+  if (!unsupported(errno)) throw io_error("replace", target, errno);
+  fs::path old = staging;
+  old += ".old";
+  if (::rename(target.c_str(), old.c_str()) != 0) throw io_error("replace", target, errno);
+  if (::rename(staging.c_str(), target.c_str()) != 0) {
+    const int number = errno;
+    if (::rename(old.c_str(), target.c_str()) != 0) {
+      throw Error(Code::kIoError, "'" + target.string() +
+                                      "' could not be replaced; its old content "
+                                      "is in '" +
+                                      old.string() + "'")
+          .at("file", target.string());
+    }
+    throw io_error("replace", target, number);
+  }
+  return old;
+}
+
+// Space for the whole file now, so that a full disk is found before hours of work. Some file
+// systems cannot reserve; there the file has the size only.
+void reserve(int fd, std::uint64_t bytes, const fs::path& path) {
+  int result = -1;
+  do {
+    result = ::fallocate(fd, 0, 0, static_cast<off_t>(bytes));
+  } while (result != 0 && errno == EINTR);
+  if (result != 0 && (errno == EOPNOTSUPP || errno == ENOSYS)) {
+    result = ::ftruncate(fd, static_cast<off_t>(bytes));
+  }
+  if (result == 0) return;
+  const int number = errno;
+  throw Error(Code::kIoError, "no room for the output: '" + path.string() + "' needs " +
+                                  std::to_string(bytes) +
+                                  " bytes: " + std::generic_category().message(number))
+      .at("file", path.string())
+      .at("bytes", bytes)
+      .at("errno", number);
+}
+
+void write_all(int fd, std::string_view bytes, std::uint64_t offset, const fs::path& path) {
+  while (!bytes.empty()) {
+    const ssize_t wrote = ::pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (wrote < 0 && errno == EINTR) continue;
+    if (wrote < 0) throw io_error("write", path, errno);
+    bytes.remove_prefix(static_cast<std::size_t>(wrote));
+    offset += static_cast<std::uint64_t>(wrote);
+  }
+}
+
+}  // namespace
+
+std::uint64_t OutputLayout::file_bytes() const noexcept {
+  std::uint64_t sum = 0;
+  for (const OutputShard& shard : shards) sum += shard.bytes;
+  return sum;
+}
+
+OutputLayout lay_out(std::vector<OutputTensor> tensors, std::uint64_t shard_bytes) {
+  OutputLayout layout;
+  layout.tensors = std::move(tensors);
+  check_names(layout.tensors);
+  std::vector<std::vector<std::size_t>> members(1);
+  std::uint64_t filled = 0;
+  for (std::size_t i = 0; i < layout.tensors.size(); ++i) {
+    OutputTensor& tensor = layout.tensors[i];
+    measure(tensor);
+    const bool fits = filled <= shard_bytes && tensor.bytes <= shard_bytes - filled;
+    if (!members.back().empty() && !fits) {
+      members.emplace_back();
+      filled = 0;
+    }
+    members.back().push_back(i);
+    filled += tensor.bytes;
+    layout.tensor_bytes += tensor.bytes;
+  }
+  layout.shards.resize(members.size());
+  for (std::size_t i = 0; i < members.size(); ++i) {
+    layout.shards[i].file = shard_name(i, members.size());
+    lay_out_shard(layout, i, std::move(members[i]));
+  }
+  return layout;
+}
+
+std::uint64_t parse_byte_count(std::string_view text) {
+  std::uint64_t number = 0, factor = 1;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  const std::string_view unit(end, static_cast<std::size_t>(text.data() + text.size() - end));
+  bool good = error == std::errc() && unit.size() <= 1;
+  if (good && !unit.empty()) {
+    switch (unit.front()) {
+      case 'k':
+      case 'K':
+        factor = 1'000;
+        break;
+      case 'm':
+      case 'M':
+        factor = 1'000'000;
+        break;
+      case 'b':
+      case 'B':
+      case 'g':
+      case 'G':
+        factor = 1'000'000'000;
+        break;
+      default:
+        good = false;
+    }
+  }
+  if (good && number > 0 && number <= std::numeric_limits<std::uint64_t>::max() / factor) {
+    return number * factor;
+  }
+  throw Error(Code::kInvalidArgument,
+              shown(text) +
+                  " is no size; expected a number of bytes above 0, perhaps with K, M or "
+                  "B (thousand, million, billion), such as 5B");
+}
+
+std::string index_json(const OutputLayout& layout) {
+  std::vector<std::pair<std::string_view, std::size_t>> order;
+  for (const OutputTensor& tensor : layout.tensors) order.emplace_back(tensor.name, tensor.shard);
+  std::sort(order.begin(), order.end());
+  // By hand: an ordered JSON object searches all its keys at each insertion.
+  std::string out =
+      "{\n  \"metadata\": {\n    \"total_size\": " + std::to_string(layout.tensor_bytes) +
+      "\n  },\n  \"weight_map\": {";
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    out += (i == 0 ? "\n    " : ",\n    ") + dump_json(Json(std::string(order[i].first))) + ": \"" +
+           layout.shards[order[i].second].file + "\"";
+  }
+  return out + "\n  }\n}\n";
+}
+
+std::string edited_config(const std::string& text, std::string_view what,
+                          const std::vector<ConfigEdit>& edits, std::string_view dtype) {
+  const Json config = parse_json(text, what, Code::kDataError);
+  if (!config.is_object()) return text;
+  JsonText out(text);
+  for (const ConfigEdit& edit : edits) out.set(split(edit.key), dump_json(edit.value));
+  if (!dtype.empty()) {
+    for (const auto& path : dtype_paths(config)) {
+      out.set(path, "\"" + std::string(dtype) + "\"");
+    }
+  }
+  return out.text();
+}
+
+fs::path staging_folder(const fs::path& target) {
+  const fs::path path = without_slash(target);
+  return folder_of(path) / ("." + path.filename().string() + ".merging");
+}
+
+void check_target(const fs::path& wanted, bool overwrite) {
+  const fs::path target = without_slash(wanted);
+  std::error_code failed;
+  const fs::file_status status = fs::status(target, failed);
+  if (!fs::exists(status)) return;
+  if (!overwrite) throw already_exists(target);
+  if (!fs::is_directory(status)) {
+    throw Error(Code::kAlreadyExists,
+                "'" + target.string() + "' is not a directory and is not replaced by one")
+        .at("file", target.string());
+  }
+  if (fs::is_empty(target, failed)) return;
+  for (const char* marker : {"config.json", "model.safetensors", "model.safetensors.index.json"}) {
+    if (fs::exists(target / marker, failed)) return;
+  }
+  throw Error(Code::kAlreadyExists, "'" + target.string() +
+                                        "' is a folder of something else than a model and is not "
+                                        "replaced; name a new folder")
+      .at("file", target.string());
+}
+
+void publish(const fs::path& staging, const fs::path& wanted, bool overwrite) {
+  const fs::path target = without_slash(wanted);
+  check_target(target, overwrite);
+  for (const auto& entry : fs::directory_iterator(staging)) {
+    if (entry.is_regular_file()) sync_path(entry.path(), O_RDONLY);
+  }
+  sync_path(staging, O_RDONLY | O_DIRECTORY);
+  std::error_code ignored;
+  if (fs::exists(target, ignored)) {
+    const fs::path old = exchange(staging, target);
+    sync_path(folder_of(target), O_RDONLY | O_DIRECTORY);
+    fs::remove_all(old, ignored);
+  } else {
+    rename_to_new(staging, target);
+    sync_path(folder_of(target), O_RDONLY | O_DIRECTORY);
+  }
+}
+
+OutputFiles OutputFiles::create(const fs::path& folder, const OutputLayout& layout) {
+  OutputFiles out(folder, layout);
+  try {
+    for (std::size_t i = 0; i < layout.shards.size(); ++i) {
+      const OutputShard& shard = layout.shards[i];
+      const int fd = open_retrying(out.part(i), O_RDWR | O_CREAT | O_TRUNC);
+      if (fd < 0) throw io_error("create", out.part(i), errno);
+      out.descriptors_.push_back(fd);
+      reserve(fd, shard.bytes, out.part(i));
+      write_all(fd, shard.header, 0, out.part(i));
+    }
+  } catch (...) {
+    std::error_code ignored;
+    for (std::size_t i = 0; i < layout.shards.size(); ++i) fs::remove(out.part(i), ignored);
+    throw;
+  }
+  return out;
+}
+
+OutputFiles OutputFiles::reopen(const fs::path& folder, const OutputLayout& layout) {
+  OutputFiles out(folder, layout);
+  for (std::size_t i = 0; i < layout.shards.size(); ++i) {
+    const OutputShard& shard = layout.shards[i];
+    std::error_code ignored;
+    // Stopped while the files got their names.
+    if (!fs::exists(out.part(i), ignored)) fs::rename(folder / shard.file, out.part(i), ignored);
+    const int fd = open_retrying(out.part(i), O_RDWR);
+    if (fd < 0) throw io_error("open", out.part(i), errno);
+    out.descriptors_.push_back(fd);
+    struct stat status {};
+    if (::fstat(fd, &status) != 0) throw io_error("inspect", out.part(i), errno);
+    if (static_cast<std::uint64_t>(status.st_size) != shard.bytes) {
+      throw Error(Code::kDataError, "'" + out.part(i).string() + "' has " +
+                                        std::to_string(status.st_size) + " bytes; " +
+                                        std::to_string(shard.bytes) +
+                                        " are expected; start without resuming")
+          .at("file", out.part(i).string());
+    }
+    write_all(fd, shard.header, 0, out.part(i));
+  }
+  return out;
+}
+
+OutputFiles::~OutputFiles() { close(); }
+
+OutputFiles::OutputFiles(OutputFiles&& other) noexcept
+    : folder_(std::move(other.folder_)),
+      layout_(other.layout_),
+      descriptors_(std::move(other.descriptors_)) {
+  other.descriptors_.clear();
+}
+
+void OutputFiles::close() noexcept {
+  for (const int fd : descriptors_) ::close(fd);
+  descriptors_.clear();
+}
+
+fs::path OutputFiles::part(std::size_t shard) const {
+  return folder_ / (layout_->shards[shard].file + std::string(kPart));
+}
+
+void OutputFiles::write(std::size_t tensor, std::uint64_t first, std::string_view bytes) {
+  const OutputTensor& at = layout_->tensors[tensor];
+  write_all(descriptors_[at.shard], bytes, at.offset + first, part(at.shard));
+}
+
+void OutputFiles::read(std::size_t tensor, std::uint64_t first, std::span<char> into) const {
+  const OutputTensor& at = layout_->tensors[tensor];
+  for (std::size_t used = 0; used < into.size();) {
+    const ssize_t got = ::pread(descriptors_[at.shard], into.data() + used, into.size() - used,
+                                static_cast<off_t>(at.offset + first + used));
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) throw io_error("read", part(at.shard), got < 0 ? errno : EIO);
+    used += static_cast<std::size_t>(got);
+  }
+}
+
+bool OutputFiles::copy(std::size_t tensor, std::uint64_t first, std::uint64_t bytes, int input,
+                       std::uint64_t input_offset) {
+  const OutputTensor& at = layout_->tensors[tensor];
+  auto from = static_cast<off_t>(input_offset);
+  auto to = static_cast<off_t>(at.offset + first);
+  while (bytes > 0) {
+    const ssize_t copied = ::copy_file_range(input, &from, descriptors_[at.shard], &to,
+                                             static_cast<std::size_t>(bytes), 0);
+    if (copied < 0 && errno == EINTR) continue;
+    if (copied < 0 && (unsupported(errno) || errno == EXDEV || errno == EPERM || errno == EIO)) {
+      return false;  // reading and writing will tell which of the two files fails, if one does
+    }
+    if (copied < 0) throw io_error("write", part(at.shard), errno);
+    if (copied == 0) return false;  // the end of the input, or a file system that will not
+    bytes -= static_cast<std::uint64_t>(copied);
+  }
+  return true;
+}
+
+void OutputFiles::finish() {
+  for (std::size_t i = 0; i < descriptors_.size(); ++i) {
+    if (::fdatasync(descriptors_[i]) != 0) throw io_error("sync", part(i), errno);
+  }
+  close();
+  for (std::size_t i = 0; i < layout_->shards.size(); ++i) {
+    const fs::path name = folder_ / layout_->shards[i].file;
+    if (::rename(part(i).c_str(), name.c_str()) != 0) throw io_error("create", name, errno);
+  }
+}
+
+}  // namespace theriac::merge
