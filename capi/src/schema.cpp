@@ -32,7 +32,7 @@ Json from_engine(const std::string& name) {
     names.push_back(known);
   }
   for (const char* front : {"context", "dataset.open", "dataset.generate", "dataset.split",
-                            "dataset.export", "model.fit"})
+                            "dataset.export", "model.fit", "merge"})
     names.emplace_back(front);
   const std::string near = nearest_name(name, names);
   throw Error(Code::kNotFound,
@@ -44,7 +44,7 @@ Json from_engine(const std::string& name) {
 Json list_kinds() {
   Json json{{"kinds",
              {"context", "dataset.open", "dataset.generate", "dataset.split", "dataset.export",
-              "model.fit"}},
+              "model.fit", "merge"}},
             {"methods", Json::array()}};
   try {
     for (const Json& entry : engine_methods()) {
@@ -70,6 +70,7 @@ Json find_schema(const std::string& kind) {
   if (kind == "dataset.split") return dataset_split_schema();
   if (kind == "dataset.export") return dataset_export_schema();
   if (kind == "model.fit") return model_fit_schema();
+  if (kind == "merge") return merge_schema();
   return from_engine(kind);
 }
 

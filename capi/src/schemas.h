@@ -10,5 +10,6 @@ Json dataset_open_schema();
 Json dataset_generate_schema();
 Json dataset_split_schema();
 Json dataset_export_schema();
+Json merge_schema();
 
 }  // namespace theriac::capi

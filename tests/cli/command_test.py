@@ -14,6 +14,7 @@ import pathlib
 import random
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -312,6 +313,54 @@ def clinical(path):
     if not (CLINICAL / path).exists():
         raise Skip(f"{path} is not in the data folder")
     return CLINICAL / path
+
+
+def write_safetensors(path, tensors):
+    """tensors: name -> (shape, list of float32 values)"""
+    header, body = {}, b""
+    for name, (shape, values) in sorted(tensors.items()):
+        data = struct.pack(f"<{len(values)}f", *values)
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(body), len(body) + len(data)]}
+        body += data
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + body)
+
+
+def read_safetensors(path):
+    data = path.read_bytes()
+    size = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8:8 + size])
+    out = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        begin, end = entry["data_offsets"]
+        out[name] = struct.unpack(f"<{(end - begin) // 4}f", data[8 + size + begin:8 + size + end])
+    return out
+
+
+@test
+def merge_makes_a_model_of_three(b):
+    values = {"base": [1, 1, 1, 1, 1, 1], "one": [1.9, 0.8, 1, 1.5, 0.4, 1.1], "two": [0.6, 1.3, 1, 1.5, 1.2, 0.2], "three": [1.1, 0.3, 1, 0.5, 1.3, 1.4]}
+    for name, row in values.items():
+        write_safetensors(b.folder / "merge" / name / "model.safetensors", {"model.layers.0.w.weight": ([2, 3], row)})
+        (b.folder / "merge" / name / "config.json").write_text('{"num_hidden_layers": 1, "note": "kept"}')
+    recipe = b.folder / "merge" / "ties.yml"
+    recipe.write_text("merge_method: ties\nbase_model: merge/base\nmodels:\n"
+                      + "".join(f"  - model: merge/{m}\n    parameters: {{weight: 1, density: 0.5}}\n" for m in ("one", "two", "three")))
+    plan = b.json("merge", "plan", recipe)
+    assert plan, plan
+    b.run("merge", recipe, "merge/out", "--quiet")
+    merged = read_safetensors(b.folder / "merge/out/model.safetensors")["model.layers.0.w.weight"]
+    assert all(abs(x - y) < 1e-6 for x, y in zip(merged, [1.9, 0.3, 1, 1.5, 0.4, 0.2])), merged
+    assert json.loads((b.folder / "merge/out/config.json").read_text())["note"] == "kept"
+    assert (b.folder / "merge/out/mergekit_config.yml").read_text() == recipe.read_text()
+    b.fails(1, ["exists"], "merge", recipe, "merge/out", "--quiet")
+    recipe.write_text(recipe.read_text().replace("merge_method: ties", "merge_method: tie"))
+    b.fails(2, ["ties"], "merge", recipe, "merge/other", "--quiet")
+    assert not (b.folder / "merge/other").exists()
 
 
 # medication.md 12.6: cohort, policy, fixture, patients, visits, dx, px, ATC3, medications a visit, unmapped rows, ground-truth DDI,

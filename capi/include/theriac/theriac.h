@@ -176,7 +176,7 @@ THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
 theriac_build_info(theriac_bytes **out, theriac_error **error) THERIAC_NOEXCEPT;
 
 /* JSON Schema of a configuration document. `kind`: "context", "dataset.open", "dataset.generate",
- * "dataset.split", "dataset.export", "model.fit", "model.evaluate", "session", "request", or
+ * "dataset.split", "dataset.export", "model.fit", "merge", "model.evaluate", "session", "request", or
  * "method.NAME"; NULL lists the kinds and methods. "method.*" and the list's methods need the
  * engine. */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
@@ -415,6 +415,19 @@ THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_session_recomme
     size_t options_length, const theriac_callbacks *callbacks, struct ArrowArrayStream *out,
     theriac_error **error) THERIAC_NOEXCEPT;
 THERIAC_API void THERIAC_CALL theriac_session_release(theriac_session *session) THERIAC_NOEXCEPT;
+
+/* ---- Merging --------------------------------------------------------------------------------- */
+
+/* Merges models into one as a recipe says, a YAML document of mergekit's form (docs/merging.md), and
+ * writes a model folder; needs neither LibTorch nor memory for whole models. Options (schema
+ * "merge"): {"output": DIR, "dry_run": false, "accumulate": "float32" | "native", "memory_limit": 0,
+ * "resume": false, "overwrite": false, ...}. `out` receives a JSON report. The context gives threads
+ * and seed; the bytes written do not depend on the threads. Nothing stands under the output's name
+ * before all of it is complete; after a cancel or a crash the same call with "resume" goes on. */
+THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_merge_recipe(
+    const theriac_context *context, const char *recipe, size_t recipe_length,
+    const char *options_json, size_t options_length, const theriac_callbacks *callbacks,
+    theriac_bytes **out, theriac_error **error) THERIAC_NOEXCEPT;
 
 /* ---- Results --------------------------------------------------------------------------------- */
 

@@ -176,6 +176,18 @@ class Context {
                                       callbacks.get(), error);
     });
   }
+  // Merges models as a recipe says; returns the report.
+  std::string merge(std::string_view recipe, std::string_view options_json,
+                    const Progress& progress = {}, const CancelToken* cancel = nullptr) const {
+    internal::Callbacks callbacks(progress, cancel);
+    theriac_bytes* bytes = nullptr;
+    callbacks.run([&](theriac_error** error) {
+      return theriac_merge_recipe(get(), recipe.data(), recipe.size(), options_json.data(),
+                                  options_json.size(), callbacks.get(), &bytes, error);
+    });
+    const internal::Owned<theriac_bytes, theriac_bytes_release> owned(bytes);
+    return {theriac_bytes_data(bytes), theriac_bytes_size(bytes)};
+  }
   theriac_context* get() const noexcept { return handle_.get(); }
 
  private:
