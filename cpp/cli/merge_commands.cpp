@@ -1,9 +1,8 @@
 // theriac merge: models merged as a recipe says, or what that would do.
-#include <cmath>
-
 #include "cpp/cli/command.h"
 #include "cpp/cli/report.h"
 #include "cpp/cli/terminal.h"
+#include "cpp/core/base/byte_count.h"
 #include "cpp/core/base/file.h"
 
 namespace theriac::cli {
@@ -11,42 +10,12 @@ namespace {
 
 constexpr std::uint64_t kRecipeLimit = std::uint64_t{4} << 20;
 
-// "5B", "200M", "16K" or a plain number, in bytes: 10^9, 10^6, 10^3 of them, as mergekit counts.
-std::int64_t bytes_of(const std::string& given, const char* option) {
-  std::size_t used = 0;
-  double number = -1;
+std::int64_t bytes_of(const Call& call, const char* option) {
   try {
-    number = std::stod(given, &used);
-  } catch (const std::exception&) {
+    return static_cast<std::int64_t>(parse_byte_count(call.text(option)));
+  } catch (const Error& error) {
+    throw UsageError(std::string("--") + option + ": " + error.what());
   }
-  double unit = 1;
-  if (used + 1 == given.size()) {
-    switch (given.back()) {
-      case 'K':
-      case 'k':
-        unit = 1e3;
-        break;
-      case 'M':
-      case 'm':
-        unit = 1e6;
-        break;
-      case 'B':
-      case 'b':
-      case 'G':
-      case 'g':
-        unit = 1e9;
-        break;
-      default:
-        unit = 0;
-    }
-  } else if (used != given.size()) {
-    unit = 0;
-  }
-  const double bytes = number * unit;
-  if (!(bytes >= 0) || unit == 0 || bytes > 1e18 || std::floor(bytes) != bytes)
-    throw UsageError(std::string("--") + option +
-                     " takes a number of bytes such as 5B, 200M or 16K, not '" + given + "'");
-  return static_cast<std::int64_t>(bytes);
 }
 
 void declare_merge(cxxopts::Options& options) {
@@ -65,9 +34,9 @@ Json document_of(const Call& call, const std::string& recipe) {
     if (call.options.count(flag) != 0) document[flag] = true;
   }
   if (call.options.count("out-shard-size") != 0)
-    document["shard_bytes"] = bytes_of(call.text("out-shard-size"), "out-shard-size");
+    document["shard_bytes"] = bytes_of(call, "out-shard-size");
   if (call.options.count("memory-limit") != 0)
-    document["memory_limit"] = bytes_of(call.text("memory-limit"), "memory-limit");
+    document["memory_limit"] = bytes_of(call, "memory-limit");
   return document;
 }
 

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -45,11 +44,7 @@ std::string with_true_checksums(std::string_view header, std::string_view column
       const std::string type = column.at("type").get<std::string>();
       const std::uint64_t width = type == "int64" ? 8 : type == "int32" ? 4 : 1;
       if (offset > columns.size() || count > (columns.size() - offset) / width) continue;
-      char hash[17];
-      std::snprintf(
-          hash, sizeof hash, "%016llx",
-          static_cast<unsigned long long>(theriac::hash64(columns.substr(offset, count * width))));
-      column["xxh3"] = hash;
+      column["xxh3"] = theriac::hash64_hex(columns.substr(offset, count * width));
     }
     return theriac::dump_json(json);
   } catch (const std::exception&) {

@@ -1,5 +1,7 @@
 #include "cpp/core/base/hash.h"
 
+#include <cstdio>
+
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
@@ -7,6 +9,12 @@ namespace theriac {
 
 std::uint64_t hash64(std::string_view bytes, std::uint64_t seed) noexcept {
   return XXH3_64bits_withSeed(bytes.data(), bytes.size(), seed);
+}
+
+std::string hash64_hex(std::string_view bytes) {
+  char digits[17];
+  std::snprintf(digits, sizeof digits, "%016llx", static_cast<unsigned long long>(hash64(bytes)));
+  return digits;
 }
 
 struct Fingerprint::State {

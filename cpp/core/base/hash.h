@@ -10,6 +10,7 @@
 namespace theriac {
 
 std::uint64_t hash64(std::string_view bytes, std::uint64_t seed = 0) noexcept;  // XXH3-64
+std::string hash64_hex(std::string_view bytes);  // the same without a seed, 16 lower-case digits
 
 // Incremental XXH3-128. Each `add` is length-prefixed, so that ("ab","c") differs from ("a","bc").
 class Fingerprint {

@@ -167,11 +167,7 @@ TEST_F(CohortIo, ChecksumsDoNotMakeOffsetsTrue) {
     const auto offset = bad["columns"][column]["offset"].get<std::size_t>();
     const auto size = bad["columns"][column]["count"].get<std::size_t>() * 8;
     std::memcpy(forged.data() + offset + 8, &value, 8);  // the second entry
-    char hash[17];
-    std::snprintf(
-        hash, sizeof hash, "%016llx",
-        static_cast<unsigned long long>(hash64(std::string_view(forged).substr(offset, size))));
-    bad["columns"][column]["xxh3"] = hash;
+    bad["columns"][column]["xxh3"] = hash64_hex(std::string_view(forged).substr(offset, size));
     put("columns.bin", forged);
     put("dataset.json", bad.dump());
     expect_data_error(words);

@@ -16,12 +16,6 @@ static_assert(std::endian::native == std::endian::little,
 
 constexpr std::uint64_t kAlignment = 64;
 
-std::string hash_hex(std::string_view bytes) {
-  char text[17];
-  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(hash64(bytes)));
-  return text;
-}
-
 template <class T>
 std::string_view as_bytes(std::span<const T> values) {
   return {reinterpret_cast<const char*>(values.data()), values.size_bytes()};
@@ -66,7 +60,7 @@ void ColumnWriter::add_bytes(const std::string& name, const char* type, std::siz
                           {"type", type},
                           {"offset", offset},
                           {"count", bytes.size() / width},
-                          {"xxh3", hash_hex(bytes)}});
+                          {"xxh3", hash64_hex(bytes)}});
 }
 
 void ColumnWriter::add(const std::string& name, std::span<const std::int64_t> values) {
@@ -140,7 +134,7 @@ std::string_view ColumnReader::checked(const std::string& name, const char* type
   if (found == entries_.end()) fail(name, "is missing");
   const Entry& entry = found->second;
   if (entry.type != type) fail(name, "is not of type " + std::string(type));
-  if (hash_hex(entry.bytes) != entry.hash) fail(name, "does not match its checksum");
+  if (hash64_hex(entry.bytes) != entry.hash) fail(name, "does not match its checksum");
   return entry.bytes;
 }
 

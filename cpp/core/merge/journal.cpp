@@ -5,12 +5,11 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdio>
 #include <optional>
-#include <system_error>
 #include <utility>
 
 #include "cpp/core/base/file.h"
+#include "cpp/core/base/file_operations.h"
 #include "cpp/core/base/hash.h"
 
 namespace theriac::merge {
@@ -19,22 +18,9 @@ namespace {
 constexpr std::uint64_t kJournalLimit = std::uint64_t{1} << 30;
 constexpr std::size_t kHashDigits = 16;
 
-Error io_error(const std::string& doing, const std::filesystem::path& path, int number) {
-  return Error(Code::kIoError, "cannot " + doing + " '" + path.string() +
-                                   "': " + std::generic_category().message(number))
-      .at("file", path.string())
-      .at("errno", number);
-}
-
-std::string hash_of(std::string_view text) {
-  char digits[kHashDigits + 1];
-  std::snprintf(digits, sizeof digits, "%016llx", static_cast<unsigned long long>(hash64(text)));
-  return digits;
-}
-
 std::string line_of(const Json& value) {
   const std::string text = dump_json(value);
-  return hash_of(text) + " " + text + "\n";
+  return hash64_hex(text) + " " + text + "\n";
 }
 
 // The next whole line's value; nothing at the end, or where it is torn.
@@ -43,7 +29,7 @@ std::optional<Json> next_line(std::string_view text, std::size_t& at) {
   if (end == std::string_view::npos || end - at <= kHashDigits + 1) return std::nullopt;
   const std::string_view line = text.substr(at, end - at);
   const std::string_view body = line.substr(kHashDigits + 1);
-  if (line.substr(0, kHashDigits) != hash_of(body)) return std::nullopt;
+  if (line.substr(0, kHashDigits) != hash64_hex(body)) return std::nullopt;
   at = end + 1;
   return parse_json(body, "merge.journal", Code::kDataError);
 }
@@ -83,9 +69,7 @@ JournalEntry entry_of(const Json& json) {
 }  // namespace
 
 Journal::Journal(const std::filesystem::path& file) : file_(file) {
-  do {
-    descriptor_ = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  } while (descriptor_ < 0 && errno == EINTR);
+  descriptor_ = open_retrying(file, O_RDWR | O_CREAT);
   if (descriptor_ < 0) throw io_error("create", file, errno);
   int result = 0;
   do {

@@ -357,12 +357,6 @@ std::string shown(double value) {
   return std::string(text, std::to_chars(text, text + sizeof text, value).ptr);
 }
 
-std::string shown(const ParameterValue& value) {
-  if (const auto* real = std::get_if<double>(&value)) return shown(*real);
-  if (const auto* truth = std::get_if<bool>(&value)) return *truth ? "true" : "false";
-  return std::get<std::string>(value);
-}
-
 std::string shown(const RealRange& range) {
   const bool low = std::isfinite(range.low), high = std::isfinite(range.high);
   const std::string from = (range.open_low ? "above " : "at least ") + shown(range.low);
@@ -412,7 +406,7 @@ std::string help_of(const ParameterDeclaration& parameter) {
   std::string out = "    " + parameter.name + "  " + expected_value(parameter);
   if (parameter.scope == kModel) out += ", of each model";
   if (parameter.required) out += ", required";
-  if (parameter.fallback) out += ", default " + shown(*parameter.fallback);
+  if (parameter.fallback) out += ", default " + value_text(*parameter.fallback);
   return out + ": " + parameter.doc + "\n";
 }
 
@@ -432,6 +426,12 @@ std::string models_of(const MethodDeclaration& method) {
 }
 
 }  // namespace
+
+std::string value_text(const ParameterValue& value) {
+  if (const auto* real = std::get_if<double>(&value)) return shown(*real);
+  if (const auto* truth = std::get_if<bool>(&value)) return *truth ? "true" : "false";
+  return std::get<std::string>(value);
+}
 
 const ParameterDeclaration* MethodDeclaration::find(std::string_view parameter) const noexcept {
   const auto found =

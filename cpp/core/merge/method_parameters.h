@@ -21,6 +21,9 @@ namespace theriac::merge {
 // The value of one parameter, in the type that its declaration names.
 using ParameterValue = std::variant<double, bool, std::string>;
 
+// "0.5", "true", "l1": as recipes and messages write it.
+std::string value_text(const ParameterValue& value);
+
 enum class ParameterType { kNumber, kFlag, kText };
 // A model parameter has a value for each model and may also be set for all of them at once; a global
 // one has one value, and is ignored where a recipe gives it for a single model.

@@ -1,20 +1,18 @@
 #include "cpp/core/merge/output_model.h"
 
 #include <fcntl.h>
-#include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <cstdio>
-#include <limits>
 #include <optional>
 #include <system_error>
 #include <utility>
 
 #include "cpp/core/base/file.h"
+#include "cpp/core/base/file_operations.h"
 #include "cpp/core/tensorfile/layout.h"
 
 namespace theriac::merge {
@@ -24,22 +22,6 @@ namespace fs = std::filesystem;
 using tensorfile::internal::shown;
 
 constexpr std::string_view kPart = ".part";
-
-Error io_error(const std::string& doing, const fs::path& path, int number) {
-  const Code code = number == ENOENT || number == ENOTDIR ? Code::kNotFound : Code::kIoError;
-  return Error(code, "cannot " + doing + " '" + path.string() +
-                         "': " + std::generic_category().message(number))
-      .at("file", path.string())
-      .at("errno", number);
-}
-
-int open_retrying(const fs::path& path, int flags) {
-  int fd = -1;
-  do {
-    fd = ::open(path.c_str(), flags | O_CLOEXEC, 0666);
-  } while (fd < 0 && errno == EINTR);
-  return fd;
-}
 
 // ---- layout ------------------------------------------------------------------------------------
 
@@ -236,76 +218,6 @@ std::vector<std::vector<std::string>> dtype_paths(const Json& config) {
 
 // ---- folders -----------------------------------------------------------------------------------
 
-fs::path without_slash(const fs::path& target) {
-  fs::path path = target.has_filename() ? target : target.parent_path();
-  std::error_code ignored;
-  if (fs::is_symlink(path, ignored)) path = fs::weakly_canonical(path, ignored);
-  const fs::path name = path.filename();
-  if (name.empty() || name == "." || name == "..") {
-    throw Error(Code::kInvalidArgument,
-                "'" + target.string() + "' does not name a directory to write")
-        .at("file", target.string());
-  }
-  return path;
-}
-
-fs::path folder_of(const fs::path& path) {
-  return path.has_parent_path() ? path.parent_path() : fs::path(".");
-}
-
-void sync_path(const fs::path& path, int flags) {
-  const int fd = open_retrying(path, flags);
-  if (fd < 0) throw io_error("open", path, errno);
-  const int result = ::fsync(fd);
-  const int number = errno;
-  ::close(fd);
-  if (result != 0 && number != EINVAL && number != ENOTSUP) throw io_error("sync", path, number);
-}
-
-Error already_exists(const fs::path& target) {
-  return Error(Code::kAlreadyExists,
-               "'" + target.string() +
-                   "' already exists; remove it, choose another name or ask to overwrite it")
-      .at("file", target.string());
-}
-
-bool unsupported(int number) { return number == EINVAL || number == ENOSYS || number == ENOTSUP; }
-
-void rename_to_new(const fs::path& staging, const fs::path& target) {
-  int result = ::renameat2(AT_FDCWD, staging.c_str(), AT_FDCWD, target.c_str(), RENAME_NOREPLACE);
-  if (result != 0 && unsupported(errno)) {
-    std::error_code ignored;
-    if (fs::exists(target, ignored)) throw already_exists(target);
-    result = ::rename(staging.c_str(), target.c_str());
-  }
-  if (result == 0) return;
-  if (errno == EEXIST || errno == ENOTEMPTY) throw already_exists(target);
-  throw io_error("create", target, errno);
-}
-
-// Returns where the old folder is now.
-fs::path exchange(const fs::path& staging, const fs::path& target) {
-  if (::renameat2(AT_FDCWD, staging.c_str(), AT_FDCWD, target.c_str(), RENAME_EXCHANGE) == 0) {
-    return staging;
-  }
-  if (!unsupported(errno)) throw io_error("replace", target, errno);
-  fs::path old = staging;
-  old += ".old";
-  if (::rename(target.c_str(), old.c_str()) != 0) throw io_error("replace", target, errno);
-  if (::rename(staging.c_str(), target.c_str()) != 0) {
-    const int number = errno;
-    if (::rename(old.c_str(), target.c_str()) != 0) {
-      throw Error(Code::kIoError, "'" + target.string() +
-                                      "' could not be replaced; its old content "
-                                      "is in '" +
-                                      old.string() + "'")
-          .at("file", target.string());
-    }
-    throw io_error("replace", target, number);
-  }
-  return old;
-}
-
 // Space for the whole file now, so that a full disk is found before hours of work. Some file
 // systems cannot reserve; there the file has the size only.
 void reserve(int fd, std::uint64_t bytes, const fs::path& path) {
@@ -370,40 +282,6 @@ OutputLayout lay_out(std::vector<OutputTensor> tensors, std::uint64_t shard_byte
   return layout;
 }
 
-std::uint64_t parse_byte_count(std::string_view text) {
-  std::uint64_t number = 0, factor = 1;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  const std::string_view unit(end, static_cast<std::size_t>(text.data() + text.size() - end));
-  bool good = error == std::errc() && unit.size() <= 1;
-  if (good && !unit.empty()) {
-    switch (unit.front()) {
-      case 'k':
-      case 'K':
-        factor = 1'000;
-        break;
-      case 'm':
-      case 'M':
-        factor = 1'000'000;
-        break;
-      case 'b':
-      case 'B':
-      case 'g':
-      case 'G':
-        factor = 1'000'000'000;
-        break;
-      default:
-        good = false;
-    }
-  }
-  if (good && number > 0 && number <= std::numeric_limits<std::uint64_t>::max() / factor) {
-    return number * factor;
-  }
-  throw Error(Code::kInvalidArgument,
-              shown(text) +
-                  " is no size; expected a number of bytes above 0, perhaps with K, M or "
-                  "B (thousand, million, billion), such as 5B");
-}
-
 std::string index_json(const OutputLayout& layout) {
   std::vector<std::pair<std::string_view, std::size_t>> order;
   for (const OutputTensor& tensor : layout.tensors) order.emplace_back(tensor.name, tensor.shard);
@@ -434,47 +312,19 @@ std::string edited_config(const std::string& text, std::string_view what,
 }
 
 fs::path staging_folder(const fs::path& target) {
-  const fs::path path = without_slash(target);
+  const fs::path path = resolved_target(target);
   return folder_of(path) / ("." + path.filename().string() + ".merging");
 }
 
-void check_target(const fs::path& wanted, bool overwrite) {
-  const fs::path target = without_slash(wanted);
-  std::error_code failed;
-  const fs::file_status status = fs::status(target, failed);
-  if (!fs::exists(status)) return;
-  if (!overwrite) throw already_exists(target);
-  if (!fs::is_directory(status)) {
-    throw Error(Code::kAlreadyExists,
-                "'" + target.string() + "' is not a directory and is not replaced by one")
-        .at("file", target.string());
-  }
-  if (fs::is_empty(target, failed)) return;
-  for (const char* marker : {"config.json", "model.safetensors", "model.safetensors.index.json"}) {
-    if (fs::exists(target / marker, failed)) return;
-  }
-  throw Error(Code::kAlreadyExists, "'" + target.string() +
-                                        "' is a folder of something else than a model and is not "
-                                        "replaced; name a new folder")
-      .at("file", target.string());
+void check_target(const fs::path& target, bool overwrite) {
+  constexpr std::string_view kMarkers[] = {"config.json", "model.safetensors",
+                                           "model.safetensors.index.json"};
+  check_replaceable(target, overwrite, kMarkers);
 }
 
-void publish(const fs::path& staging, const fs::path& wanted, bool overwrite) {
-  const fs::path target = without_slash(wanted);
+void publish(const fs::path& staging, const fs::path& target, bool overwrite) {
   check_target(target, overwrite);
-  for (const auto& entry : fs::directory_iterator(staging)) {
-    if (entry.is_regular_file()) sync_path(entry.path(), O_RDONLY);
-  }
-  sync_path(staging, O_RDONLY | O_DIRECTORY);
-  std::error_code ignored;
-  if (fs::exists(target, ignored)) {
-    const fs::path old = exchange(staging, target);
-    sync_path(folder_of(target), O_RDONLY | O_DIRECTORY);
-    fs::remove_all(old, ignored);
-  } else {
-    rename_to_new(staging, target);
-    sync_path(folder_of(target), O_RDONLY | O_DIRECTORY);
-  }
+  publish_directory(staging, target, overwrite);
 }
 
 OutputFiles OutputFiles::create(const fs::path& folder, const OutputLayout& layout) {
@@ -563,7 +413,7 @@ bool OutputFiles::copy(std::size_t tensor, std::uint64_t first, std::uint64_t by
     const ssize_t copied = ::copy_file_range(input, &from, descriptors_[at.shard], &to,
                                              static_cast<std::size_t>(bytes), 0);
     if (copied < 0 && errno == EINTR) continue;
-    if (copied < 0 && (unsupported(errno) || errno == EXDEV || errno == EPERM || errno == EIO)) {
+    if (copied < 0 && (is_unsupported(errno) || errno == EXDEV || errno == EPERM || errno == EIO)) {
       return false;  // reading and writing will tell which of the two files fails, if one does
     }
     if (copied < 0) throw io_error("write", part(at.shard), errno);

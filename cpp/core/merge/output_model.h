@@ -47,10 +47,6 @@ struct OutputLayout {
 // shapes that the format cannot hold.
 OutputLayout lay_out(std::vector<OutputTensor> tensors, std::uint64_t shard_bytes);
 
-// "5B", "500M", "20K" or "1234": bytes, with B = 10^9 as merge tools have it. Throws
-// kInvalidArgument.
-std::uint64_t parse_byte_count(std::string_view text);
-
 // model.safetensors.index.json of a layout.
 std::string index_json(const OutputLayout& layout);
 
@@ -64,7 +60,7 @@ std::string edited_config(const std::string& text, std::string_view what,
 std::filesystem::path staging_folder(const std::filesystem::path& target);
 
 // Throws kAlreadyExists where the target exists and may not be replaced: without `overwrite`, or
-// when it is a folder of something else than a model, or no folder.
+// when it is a folder of something else than a model; kInvalidArgument where it is no folder.
 void check_target(const std::filesystem::path& target, bool overwrite);
 
 // Makes a staging folder's files durable and renames it to the target; an old target is removed

@@ -1,7 +1,6 @@
 #include "cpp/core/merge/settings.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <optional>
 
@@ -9,17 +8,6 @@
 
 namespace theriac::merge {
 namespace {
-
-std::string shown(double value) {
-  char text[32];
-  return std::string(text, std::to_chars(text, text + sizeof text, value).ptr);
-}
-
-std::string shown(const ParameterValue& value) {
-  if (const auto* real = std::get_if<double>(&value)) return shown(*real);
-  if (const auto* truth = std::get_if<bool>(&value)) return *truth ? "true" : "false";
-  return std::get<std::string>(value);
-}
 
 [[noreturn]] void refuse(const SettingValue& value, const std::string& expected,
                          std::string_view file, std::string_view key_path) {
@@ -175,7 +163,7 @@ double Parameters::number_or(std::string_view name, double fallback) const {
 std::string Parameters::described() const {
   std::string out;
   for (const auto& [declaration, value] : values_) {
-    out += (out.empty() ? "" : " ") + declaration->name + "=" + shown(value);
+    out += (out.empty() ? "" : " ") + declaration->name + "=" + value_text(value);
   }
   return out;
 }

@@ -6,18 +6,11 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <system_error>
+
+#include "cpp/core/base/file_operations.h"
 
 namespace theriac::tensorfile {
 namespace {
-
-Error io_error(const std::string& doing, const std::string& name, int number) {
-  const Code code = number == ENOENT || number == ENOTDIR ? Code::kNotFound : Code::kIoError;
-  return Error(code,
-               "cannot " + doing + " '" + name + "': " + std::generic_category().message(number))
-      .at("file", name)
-      .at("errno", number);
-}
 
 Error too_short(const std::string& name, std::uint64_t size, std::uint64_t offset,
                 std::uint64_t wanted) {
@@ -31,9 +24,8 @@ Error too_short(const std::string& name, std::uint64_t size, std::uint64_t offse
 }  // namespace
 
 FileBytes::FileBytes(const std::filesystem::path& path) : name_(path.string()) {
-  do {  // a pipe must not make us wait for its writer
-    descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  } while (descriptor_ < 0 && errno == EINTR);
+  // A pipe must not make us wait for its writer.
+  descriptor_ = open_retrying(path, O_RDONLY | O_NONBLOCK);
   if (descriptor_ < 0) throw io_error("open", name_, errno);
   struct stat status {};
   const int result = ::fstat(descriptor_, &status);
