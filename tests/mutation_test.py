@@ -15,16 +15,19 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Program, file, the line's part, what it becomes.
 MUTATIONS = [
-    ("base_test", "cpp/core/base/file.cpp", "!fs::exists(target / marker, ignored)", "false"),
+    ("base_test", "cpp/core/base/file_operations.cpp", "if (fs::exists(target / marker, ignored)) return;", "if (!fs::exists(target / marker, ignored)) return;"),
     ("metrics_test", "cpp/core/metrics/multilabel.cpp", "labels[i + 1].score == labels[i].score;", "false;"),
     ("metrics_test", "cpp/core/metrics/multilabel.cpp", "aggregation_ == Aggregation::kPerPatient ?", "aggregation_ != Aggregation::kPerPatient ?"),
     ("data_test", "cpp/core/data/cohort_policy_apply.cpp", "if (visits >= policy_.min_visits)", "if (visits > policy_.min_visits)"),
     ("data_test", "cpp/core/data/split.cpp", "i % options.folds == options.fold", "i % options.folds != options.fold"),
-    ("data_test", "cpp/core/data/column_file.cpp", "if (hash_hex(entry.bytes) != entry.hash)", "if (false)"),
+    ("data_test", "cpp/core/data/column_file.cpp", "if (hash64_hex(entry.bytes) != entry.hash)", "if (false)"),
     ("codes_test", "cpp/core/codes/ndc.cpp", "if (text.size() == 11)", "if (text.size() >= 10)"),
     ("readers_test", "cpp/core/readers/fhir_import.cpp", 'if (resource.verification == "entered-in-error")', "if (false)"),
     ("readers_test", "cpp/core/readers/mimic.cpp", 'policy_.med_window == "first_day";', "false;"),
     ("generate_test", "cpp/core/generate/patient.cpp", "if (!suits(table, patient_.female) ||", "if ("),
+    ("merge_test", "cpp/core/merge/methods/task_vectors.cpp", "mask_of(r.round(votes[i]) < 0)", "mask_of(r.round(votes[i]) <= 0)"),
+    ("merge_test", "cpp/core/merge/merge.cpp", "entry.tensor, output) == entry.checksum", "entry.tensor, output) != std::string()"),
+    ("tensorfile_test", "cpp/core/tensorfile/pickle_machine.cpp", "if (slot > puts_ + kSlack)", "if (slot > memo_.size() + kSlack)"),
     ("engine_test", "cpp/engine/nn/dense_kernels.cpp", "hn::StoreU(hn::Mul(dn, r), d, y[5]);", "hn::StoreU(dn, d, y[5]);"),
     ("engine_test", "cpp/engine/nn/gru.cpp", "reading == Reading::kForward ? step : length(row) - 1 - step", "step"),
     ("engine_test", "cpp/engine/train/optimizer.cpp", "rate, decay, /*decoupled=*/true", "rate, decay, /*decoupled=*/false"),

@@ -78,6 +78,19 @@ TEST(MergeTies, NumbersOfTheSpecificationAroundTheBase) {
 }
 
 // PEFT: votes without weights, then the weighted sum over the number of agreeing models.
+// merging-core.md 2.2, step 4: votes that cancel elect the positive side.
+TEST(MergeTies, AZeroSumElectsThePositiveSide) {
+  for (const char* method : {"ties", "dare_ties", "breadcrumbs_ties"}) {
+    MergeCase c;
+    c.method = method;
+    c.shape = {3};
+    c.base = Values(3, 0.0F);
+    c.models = {{.5F, -.25F, 0.F}, {-.5F, .25F, 0.F}};
+    c.own = {own(1, 1)};
+    expect_near(merged(c), {.5, .25, 0});
+  }
+}
+
 TEST(MergeTies, ConventionOfPeft) {
   MergeCase c = running_differences("ties");
   c.global["preset"] = std::string("peft");
