@@ -46,7 +46,10 @@ struct stat status_of(int fd, const fs::path& path) {
 // Removes the staged directory unless told to keep what is there.
 class Staged {
  public:
-  explicit Staged(fs::path path) : path_(std::move(path)) {}
+  explicit Staged(fs::path path)
+      : path_(std::move(path)), claim_(open_retrying(path_, O_RDONLY | O_DIRECTORY)) {
+    if (claim_.get() >= 0) claim_temporary(claim_.get());
+  }
   ~Staged() {
     std::error_code ignored;
     if (!path_.empty()) fs::remove_all(path_, ignored);
@@ -58,6 +61,7 @@ class Staged {
 
  private:
   fs::path path_;
+  Descriptor claim_;
 };
 
 void write_all(int fd, const char* data, std::size_t size, const fs::path& path) {
@@ -113,6 +117,7 @@ AtomicFile::AtomicFile(fs::path target) : target_(resolved_target(target)) {
   temporary_ = temporary_beside(target_);
   descriptor_ = open_retrying(temporary_, O_WRONLY | O_CREAT | O_EXCL, 0666);
   if (descriptor_ < 0) throw io_error("create a temporary file for", target_, errno);
+  claim_temporary(descriptor_);
   if (exists)
     ::fchmod(descriptor_, old.st_mode & 07777);  // best effort: some file systems have no modes
 }
@@ -145,6 +150,7 @@ void AtomicFile::commit() {
   if (::rename(temporary_.c_str(), target_.c_str()) != 0) throw io_error("replace", target_, errno);
   temporary_.clear();
   sync_folder(folder_of(target_));
+  sweep_temporaries(target_);
 }
 
 void replace_file(const fs::path& target, std::string_view bytes) {
@@ -166,6 +172,7 @@ void stage_and_publish(const fs::path& wanted, bool overwrite,
   fill(staged.path());
   publish_directory(staged.path(), target, overwrite);
   staged.keep();
+  sweep_temporaries(target);
 }
 
 }  // namespace

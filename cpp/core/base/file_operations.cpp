@@ -2,12 +2,16 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <ctime>
 #include <system_error>
+#include <vector>
 
 namespace theriac {
 namespace {
@@ -81,6 +85,33 @@ void rename_to_new(const fs::path& staged, const fs::path& target) {
   throw io_error("create", target, errno);
 }
 
+constexpr std::string_view kTemporarySuffix = ".tmp";
+constexpr std::size_t kTemporaryDigits = 16;
+// A temporary that has just been made is not claimed yet.
+constexpr std::time_t kSecondsUnclaimed = 60;
+
+bool is_temporary_of(std::string_view name, std::string_view target) {
+  const std::size_t digits = 2 + target.size();  // after ".target."
+  if (name.size() != digits + kTemporaryDigits + kTemporarySuffix.size()) return false;
+  return name.front() == '.' && name.substr(1, target.size()) == target &&
+         name[digits - 1] == '.' && name.ends_with(kTemporarySuffix) &&
+         name.substr(digits, kTemporaryDigits).find_first_not_of("0123456789abcdef") ==
+             std::string_view::npos;
+}
+
+// Whether nobody works on it, by its lock and its age.
+bool is_abandoned(const fs::path& path) {
+  const int fd = open_retrying(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  if (fd < 0) return false;
+  struct stat status {};
+  const bool abandoned = ::fstat(fd, &status) == 0 &&
+                         (S_ISREG(status.st_mode) || S_ISDIR(status.st_mode)) &&
+                         status.st_mtime + kSecondsUnclaimed < std::time(nullptr) &&
+                         ::flock(fd, LOCK_EX | LOCK_NB) == 0;
+  ::close(fd);
+  return abandoned;
+}
+
 std::string listed(std::span<const std::string_view> names) {
   std::string out;
   for (const std::string_view name : names) out += (out.empty() ? "" : ", ") + std::string(name);
@@ -136,6 +167,23 @@ fs::path temporary_beside(const fs::path& target) {
   char digits[17];
   std::snprintf(digits, sizeof digits, "%016llx", static_cast<unsigned long long>(random));
   return folder_of(target) / ("." + target.filename().string() + "." + digits + ".tmp");
+}
+
+void claim_temporary(int descriptor) noexcept { ::flock(descriptor, LOCK_EX | LOCK_NB); }
+
+void sweep_temporaries(const fs::path& target) noexcept {
+  try {
+    const std::string name = target.filename().string();
+    std::vector<fs::path> abandoned;
+    for (const auto& entry : fs::directory_iterator(folder_of(target))) {
+      if (is_temporary_of(entry.path().filename().string(), name) && is_abandoned(entry.path())) {
+        abandoned.push_back(entry.path());
+      }
+    }
+    std::error_code ignored;
+    for (const fs::path& path : abandoned) fs::remove_all(path, ignored);
+  } catch (...) {  // a folder that cannot be listed is not ours to tidy
+  }
 }
 
 void sync_folder(const fs::path& folder) { sync_path(folder, O_RDONLY | O_DIRECTORY); }

@@ -28,6 +28,13 @@ std::filesystem::path folder_of(const std::filesystem::path& path);
 std::filesystem::path resolved_target(const std::filesystem::path& target);
 // ".name.0123456789abcdef.tmp" beside the target: same file system, so that rename is atomic.
 std::filesystem::path temporary_beside(const std::filesystem::path& target);
+// Marks an open temporary file or folder as in use for as long as the descriptor lives: a process
+// that is killed lets go of it. Best effort, some file systems have no locks.
+void claim_temporary(int descriptor) noexcept;
+// Removes what killed writers of `target` left behind: temporary_beside's names, unclaimed and
+// untouched for a minute. Call it once the target stands: until then one of them may be all there
+// is of an old target. Never throws.
+void sweep_temporaries(const std::filesystem::path& target) noexcept;
 
 // Makes an entry of a folder durable. Network and FUSE file systems that cannot are forgiven.
 void sync_folder(const std::filesystem::path& folder);

@@ -1,5 +1,6 @@
 #include "cpp/core/base/file.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -8,10 +9,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <fstream>
 #include <set>
 #include <thread>
+#include <vector>
 
+#include "cpp/core/base/file_operations.h"
 #include "cpp/core/base/test_support.h"
 
 namespace theriac {
@@ -338,6 +342,67 @@ TEST(AtomicFile, AKilledWriterNeverLeavesHalfOfIt) {
     const std::string now = read_file(folder / "f");
     EXPECT_TRUE(now == a || now == b) << now.size();
   }
+}
+
+// What a killed writer of `target` left behind two minutes ago.
+fs::path leftover(const fs::path& target, const std::string& digits, bool folder) {
+  const fs::path path =
+      target.parent_path() / ("." + target.filename().string() + "." + digits + ".tmp");
+  if (folder) {
+    fs::create_directory(path);
+    write_plain(path / "half", "x");
+  } else {
+    write_plain(path, "x");
+  }
+  fs::last_write_time(path, fs::file_time_type::clock::now() - std::chrono::minutes(2));
+  return path;
+}
+
+TEST(Temporaries, WhatKilledWritersLeftGoesWithTheNextWrite) {
+  const ScratchFolder folder;
+  for (const bool whole_folder : {false, true}) {
+    const fs::path target = folder / (whole_folder ? "model" : "file");
+    const auto write = [&] {
+      if (whole_folder) {
+        replace_directory(target, true,
+                          [](const fs::path& stage) { write_plain(stage / "a", "1"); });
+      } else {
+        replace_file(target, "1");
+      }
+    };
+    const fs::path file = leftover(target, "0123456789abcdef", false);
+    const fs::path directory = leftover(target, "fedcba9876543210", true);
+    write();
+    EXPECT_FALSE(fs::exists(file));
+    EXPECT_FALSE(fs::exists(directory));
+    EXPECT_TRUE(fs::exists(target));
+    write();  // and nothing of its own stays
+    EXPECT_EQ(entries(folder.path()), whole_folder ? 2U : 1U);
+  }
+}
+
+TEST(Temporaries, ThoseInUseYoungOrOfOthersStay) {
+  const ScratchFolder folder;
+  const fs::path target = folder / "model";
+  const fs::path used = leftover(target, "0123456789abcdef", true);
+  const int claim = ::open(used.c_str(), O_RDONLY | O_DIRECTORY);
+  claim_temporary(claim);
+  const fs::path young = leftover(target, "1123456789abcdef", false);
+  fs::last_write_time(young, fs::file_time_type::clock::now());
+  const std::vector<fs::path> kept = {used,
+                                      young,
+                                      leftover(folder / "model2", "2123456789abcdef", false),
+                                      leftover(folder / "odel", "3123456789abcdef", false),
+                                      leftover(target, "4123456789abcde", false),
+                                      leftover(target, "5123456789abcdeG", false)};
+  const fs::path link = folder / ".model.6123456789abcdef.tmp";
+  fs::create_symlink(folder / "elsewhere", link);
+  replace_file(target, "1");
+  for (const fs::path& path : kept) EXPECT_TRUE(fs::exists(path)) << path;
+  EXPECT_TRUE(fs::is_symlink(link));
+  ::close(claim);
+  replace_file(target, "2");  // its owner is gone
+  EXPECT_FALSE(fs::exists(used));
 }
 
 TEST(MappedFile, ShowsTheBytes) {
