@@ -23,6 +23,8 @@ for method in gamenet retain; do
   echo "== one patient, $method"
   "$build/bench/recommend_bench" "$work/model-$method"
 done
+echo "== matrix products, one thread"
+"$build/bench/matrix_product_bench"
 echo "== reading $patients patients"
 "$build/bench/core_bench" "$work/fhir-$patients" "$work/mimic-$patients/hosp" "$work/mimic-$patients/ndc_atc.csv"
 if list=${THERIAC_DATA_DIR:-../shared/data}/clinical/icd9cm/nodes.csv.gz && [ -f "$list" ]; then

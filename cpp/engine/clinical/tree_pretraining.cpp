@@ -75,12 +75,8 @@ class TreeTrainer {
         seed_(seed),
         inputs_(node_inputs(tree, options.dim, seed)),
         planner_(parents_of(tree)),
-        stack_(options.dim, seed),
-        optimiser_({stack_.parameters()},
-                   torch::optim::AdamOptions(options.learning_rate).betas({0.9, 0.999}).eps(1e-8)),
-        order_(tree.size()) {
-    stack_.parameters().mutable_grad() = stack_.gradient();
-  }
+        stack_(options.dim, seed, at::get_num_threads()),
+        order_(tree.size()) {}
 
   // Mean loss per node.
   double epoch(std::int64_t number, Job& job) {
@@ -119,7 +115,8 @@ class TreeTrainer {
   }
 
  private:
-  // One batch of anchors: mean loss, and an Adam step.
+  // One batch of anchors: mean loss, and an Adam step. No operator of LibTorch that is large enough
+  // for its thread pool: the pool's threads would spin beside the stack's.
   double step(std::span<const std::int32_t> anchors) {
     Random random(seed_, "tree.negatives", step_);
     wanted_.assign(anchors.begin(), anchors.end());
@@ -132,11 +129,11 @@ class TreeTrainer {
     }
     const SagePlan& plan = planner_.plan(wanted_);
     const at::Tensor z = stack_.forward(inputs_, plan, {options_.dropout, seed_, step_});
-    const at::Tensor dz = at::zeros_like(z);
+    dz_.assign(static_cast<std::size_t>(z.numel()), 0.0F);
     const double loss =
-        pair_losses(anchors.size(), {z.data_ptr<float>(), dz.data_ptr<float>(), options_.dim});
-    stack_.backward(plan, dz);
-    optimiser_.step();
+        pair_losses(anchors.size(), {z.data_ptr<float>(), dz_.data(), options_.dim});
+    stack_.backward(plan, at::from_blob(dz_.data(), z.sizes(), at::kFloat));
+    stack_.update(options_.learning_rate);
     ++step_;
     return loss;
   }
@@ -157,7 +154,7 @@ class TreeTrainer {
   at::Tensor inputs_;  // [nodes, dim]
   SagePlanner planner_;
   SageStack stack_;
-  torch::optim::Adam optimiser_;
+  std::vector<float> dz_;  // [wanted, dim]
   std::vector<std::int32_t> order_, wanted_;
   std::uint64_t step_ = 0;
 };

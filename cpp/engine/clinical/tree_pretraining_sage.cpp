@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "cpp/engine/nn/dense_kernels.h"
+
 namespace theriac::clinical {
 namespace {
 
@@ -10,10 +12,9 @@ constexpr int kParts = 3;          // W, U, b
 constexpr int kBlockBits = 128;    // of one Philox block
 constexpr double kUnit = 65536.0;  // resolution of dropout probabilities
 
-// The first `rows` rows of memory that grows when it is too small: [rows, dim].
-at::Tensor rows_of(at::Tensor& memory, std::int64_t rows, std::int64_t dim) {
+// Memory for at least `rows` rows; its values are lost when it grows.
+void reserve_rows(at::Tensor& memory, std::int64_t rows, std::int64_t dim) {
   if (!memory.defined() || memory.size(0) < rows) memory = at::empty({rows, dim}, at::kFloat);
-  return memory.narrow(0, 0, rows);
 }
 
 float* values_of(const at::Tensor& matrix) { return matrix.data_ptr<float>(); }
@@ -30,8 +31,15 @@ void add_to(float* __restrict sum, const float* __restrict values, std::int64_t 
   for (; begin < count; ++begin) sum[begin] += values[begin];
 }
 
-at::Tensor row_indices(const std::vector<std::int64_t>& rows, std::int64_t count) {
-  return at::from_blob(const_cast<std::int64_t*>(rows.data()), {count}, at::kLong);  // only read
+// g = h > 0 ? g * scale : 0
+void pass_positive(float* __restrict g, const float* __restrict h, float scale,
+                   std::int64_t count) {
+  const auto lane = [&](std::int64_t i) { return h[i] > 0 ? g[i] * scale : 0.0F; };
+  std::int64_t begin = 0;
+  for (; begin + kLanes <= count; begin += kLanes) {
+    for (std::int64_t i = begin; i < begin + kLanes; ++i) g[i] = lane(i);
+  }
+  for (; begin < count; ++begin) g[begin] = lane(begin);
 }
 
 // Bits that are set with probability keep / 65536: one block a binary digit, from the last digit
@@ -112,67 +120,12 @@ class DropoutMask {
   std::array<std::uint32_t, 2> key_{};
 };
 
-// output = output + bias + the parent's message, for every row of a layer.
-void add_bias_and_messages(const at::Tensor& output, const at::Tensor& bias,
-                           const at::Tensor& messages, const SagePlan& plan) {
-  const std::int64_t dim = output.size(1), rows = output.size(0);
-  float* a = values_of(output);
-  const float* b = values_of(bias);
-  const float* message = values_of(messages);
-  for (std::int64_t row = 0; row < rows; ++row, a += dim) {
-    add_to(a, b, dim);
-    const std::int32_t parent = plan.parent_of[static_cast<std::size_t>(row)];
-    if (parent >= 0) add_to(a, message + parent * dim, dim);
-  }
-}
+// A member's least share: of rows, the kernel's tile; of columns, its panel.
+constexpr std::int64_t kRowGrain = 6;
+constexpr std::int64_t kColumnGrain = 16;
+constexpr std::int64_t kUpdateGrain = 64;  // of parameters
 
-void activate(const at::Tensor& output, const SagePlan& plan, const DropoutMask& mask) {
-  const std::int64_t dim = output.size(1), rows = output.size(0);
-  float* a = values_of(output);
-  for (std::int64_t row = 0; row < rows; ++row, a += dim) {
-    mask.apply(plan.nodes[static_cast<std::size_t>(row)], a, dim);
-  }
-}
-
-// dL/da from dL/dh, in place: ReLU and dropout passed exactly where h is positive.
-void mask_gradient(const at::Tensor& gradient, const at::Tensor& output, float scale) {
-  float* __restrict g = values_of(gradient);
-  const float* __restrict h = values_of(output);
-  const std::int64_t count = gradient.numel();
-  const auto lane = [&](std::int64_t i) { return h[i] > 0 ? g[i] * scale : 0.0F; };
-  std::int64_t begin = 0;
-  for (; begin + kLanes <= count; begin += kLanes) {
-    for (std::int64_t i = begin; i < begin + kLanes; ++i) g[i] = lane(i);
-  }
-  for (; begin < count; ++begin) g[begin] = lane(begin);
-}
-
-// Sum of the children's gradients for each distinct parent, and over all rows for the bias.
-void sum_over_children(const at::Tensor& gradient, const SagePlan& plan, const at::Tensor& parents,
-                       const at::Tensor& bias_gradient) {
-  const std::int64_t dim = gradient.size(1), rows = gradient.size(0);
-  parents.zero_();
-  bias_gradient.zero_();
-  const float* g = values_of(gradient);
-  float* bias = values_of(bias_gradient);
-  float* sums = values_of(parents);
-  for (std::int64_t row = 0; row < rows; ++row, g += dim) {
-    add_to(bias, g, dim);
-    const std::int32_t parent = plan.parent_of[static_cast<std::size_t>(row)];
-    if (parent >= 0) add_to(sums + parent * dim, g, dim);
-  }
-}
-
-// rows[parent_row[place]] += through_parents[place]
-void add_to_parents(const at::Tensor& rows, const at::Tensor& through_parents,
-                    const SagePlan& plan) {
-  const std::int64_t dim = rows.size(1), parents = through_parents.size(0);
-  float* sums = values_of(rows);
-  const float* values = values_of(through_parents);
-  for (std::int64_t place = 0; place < parents; ++place, values += dim) {
-    add_to(sums + plan.parent_row[static_cast<std::size_t>(place)] * dim, values, dim);
-  }
-}
+std::size_t size(std::int64_t count) { return static_cast<std::size_t>(count); }
 
 }  // namespace
 
@@ -220,19 +173,33 @@ const SagePlan& SagePlanner::plan(std::span<const std::int32_t> wanted) {
     plan_.parents[layer] = static_cast<std::int64_t>(plan_.parent_row.size());
   }
   plan_.rows[0] = static_cast<std::int64_t>(plan_.nodes.size());
+  plan_.place_of.clear();
+  for (const std::int64_t node : plan_.nodes)
+    plan_.place_of.push_back(place_[static_cast<std::size_t>(node)]);
   return plan_;
 }
 
-SageStack::SageStack(std::int64_t dim, std::uint64_t seed)
+SageStack::SageStack(std::int64_t dim, std::uint64_t seed, int threads)
     : dim_(dim),
+      team_(static_cast<int>(
+          std::clamp<std::int64_t>(threads, 1, (dim + kColumnGrain - 1) / kColumnGrain))),
       parameters_(at::empty({kSageLayers * (2 * dim * dim + dim)}, at::kFloat)),
-      gradient_(at::zeros_like(parameters_)) {
+      gradient_(at::zeros_like(parameters_)),
+      mean_(at::zeros_like(parameters_)),
+      square_(at::zeros_like(parameters_)),
+      scratch_(static_cast<std::size_t>(team_.members())) {
   const double bound = 1 / std::sqrt(static_cast<double>(dim));
   tensor::fill_uniform(parameters_, -bound, bound, seed, "tree.weights");
   for (int layer = 1; layer <= kSageLayers; ++layer) {
-    at_layer(layer).neighbour_gradient = section(gradient_, layer, 0);
-    at_layer(layer).own_gradient = section(gradient_, layer, 1);
-    at_layer(layer).bias_gradient = section(gradient_, layer, 2);
+    at_layer(layer).neighbour_gradient = values_of(section(gradient_, layer, 0));
+    at_layer(layer).own_gradient = values_of(section(gradient_, layer, 1));
+    at_layer(layer).bias_gradient = values_of(section(gradient_, layer, 2));
+    pack(layer, true, layer % team_.members());
+  }
+  // Members may not fail, so their memory is there before they start.
+  const at::Tensor widest = at::zeros({nn::kLongProductStretch, dim}, at::kFloat);
+  for (nn::PackedFactor& scratch : scratch_) {
+    scratch.pack({values_of(widest), size(dim), 1}, size(nn::kLongProductStretch), size(dim));
   }
 }
 
@@ -248,54 +215,187 @@ at::Tensor SageStack::neighbour(int layer) const { return section(parameters_, l
 at::Tensor SageStack::own(int layer) const { return section(parameters_, layer, 1); }
 at::Tensor SageStack::bias(int layer) const { return section(parameters_, layer, 2); }
 
+// What all members see of one call.
+struct SageStack::Shared {
+  const SagePlan& plan;
+  const float* input = nullptr;  // forward: [nodes, dim]
+  SageDropout dropout;
+};
+
+void SageStack::pack(int layer, bool transposed, int member) {
+  if (layer % team_.members() != member) return;
+  const auto packed = [&](nn::PackedFactor& factor, const at::Tensor& weight) {
+    const nn::MatrixView view{values_of(weight), size(dim_), 1};
+    factor.pack(transposed ? view.transposed() : view, size(dim_), size(dim_));
+  };
+  packed(at_layer(layer).neighbour, neighbour(layer));
+  packed(at_layer(layer).own, own(layer));
+}
+
+void SageStack::gather_inputs(const Shared& shared, int member) {
+  const auto [first, last] = team_.share(member, shared.plan.rows[0], kRowGrain);
+  for (std::int64_t row = first; row < last; ++row) {
+    std::copy_n(shared.input + shared.plan.nodes[size(row)] * dim_, dim_,
+                values_of(inputs_) + row * dim_);
+  }
+}
+
+// a = W h_parent + b + U h, then ReLU and dropout below the last layer.
+void SageStack::forward_layer(const Shared& shared, int layer, int member) {
+  const SagePlan& plan = shared.plan;
+  const auto l = static_cast<std::size_t>(layer);
+  Layer& state = at_layer(layer);
+  const float* h = values_of(below(layer));
+  float* parents = values_of(state.from_parents);
+  float* message = values_of(messages_);
+  float* output = values_of(state.output);
+
+  const auto [first_parent, last_parent] = team_.share(member, plan.parents[l], kRowGrain);
+  for (std::int64_t place = first_parent; place < last_parent; ++place) {
+    std::copy_n(h + plan.parent_row[size(place)] * dim_, dim_, parents + place * dim_);
+  }
+  nn::product({parents + first_parent * dim_, size(dim_), 1}, size(last_parent - first_parent),
+              state.neighbour, message + first_parent * dim_, size(dim_));
+  const auto [first, last] = team_.share(member, plan.rows[l], kRowGrain);
+  nn::product({h + first * dim_, size(dim_), 1}, size(last - first), state.own,
+              output + first * dim_, size(dim_));
+  team_.barrier();
+
+  const DropoutMask mask(shared.dropout, layer);
+  const float* b = values_of(bias(layer));
+  for (std::int64_t row = first; row < last; ++row) {
+    float* a = output + row * dim_;
+    add_to(a, b, dim_);
+    const std::int32_t parent = plan.parent_of[size(row)];
+    if (parent >= 0) add_to(a, message + parent * dim_, dim_);
+    if (layer < kSageLayers) mask.apply(plan.nodes[size(row)], a, dim_);
+  }
+  team_.barrier();
+}
+
 at::Tensor SageStack::forward(const at::Tensor& input, const SagePlan& plan,
                               const SageDropout& dropout) {
   const torch::NoGradGuard no_grad;
-  at::Tensor below;  // h of the layer below, [rows of it, dim]
+  reserve_rows(inputs_, plan.rows[0], dim_);
+  reserve_rows(messages_, plan.parents[1], dim_);
   for (int layer = 1; layer <= kSageLayers; ++layer) {
     const auto l = static_cast<std::size_t>(layer);
-    Layer& state = at_layer(layer);
-    const at::Tensor parent_rows = row_indices(plan.parent_row, plan.parents[l]);
-    if (layer == 1) below = input.index_select(0, row_indices(plan.nodes, plan.rows[0]));
-    state.from_self = below.narrow(0, 0, plan.rows[l]);
-    state.from_parents = below.index_select(0, parent_rows);
-    at::Tensor messages = rows_of(messages_, plan.parents[l], dim_);
-    at::Tensor output = rows_of(state.output, plan.rows[l], dim_);
-    at::mm_out(messages, state.from_parents, neighbour(layer).t());
-    at::mm_out(output, state.from_self, own(layer).t());
-    add_bias_and_messages(output, bias(layer), messages, plan);
-    if (layer < kSageLayers) {
-      const DropoutMask mask(dropout, layer);
-      keep_scale_ = mask.scale();
-      activate(output, plan, mask);
-    }
-    below = output;
+    reserve_rows(at_layer(layer).from_parents, plan.parents[l], dim_);
+    reserve_rows(at_layer(layer).output, plan.rows[l], dim_);
   }
-  return below;
+  keep_scale_ = DropoutMask(dropout, 1).scale();
+  const Shared shared{plan, values_of(input), dropout};
+  team_.run([&](int member) {
+    for (int layer = 1; layer <= kSageLayers; ++layer) pack(layer, true, member);
+    gather_inputs(shared, member);
+    team_.barrier();
+    for (int layer = 1; layer <= kSageLayers; ++layer) forward_layer(shared, layer, member);
+  });
+  return at_layer(kSageLayers).output.narrow(0, 0, plan.rows[kSageLayers]);
+}
+
+// Sums of the children's gradients for each distinct parent, and over all rows for the bias.
+// Members share the columns, so that a sum is made by one of them in the order of the rows.
+void SageStack::sum_over_children(const Shared& shared, int layer, int member) {
+  const SagePlan& plan = shared.plan;
+  const auto l = static_cast<std::size_t>(layer);
+  const auto [first, last] = team_.share(member, dim_, kColumnGrain);
+  const std::int64_t columns = last - first;
+  float* sums = values_of(to_parents_) + first;
+  for (std::int64_t place = 0; place < plan.parents[l]; ++place)
+    std::fill_n(sums + place * dim_, columns, 0.0F);
+  float* bias_sum = at_layer(layer).bias_gradient + first;
+  std::fill_n(bias_sum, columns, 0.0F);
+  const float* g = values_of(at_layer(layer).d_output) + first;
+  for (std::int64_t row = 0; row < plan.rows[l]; ++row, g += dim_) {
+    add_to(bias_sum, g, columns);
+    const std::int32_t parent = plan.parent_of[size(row)];
+    if (parent >= 0) add_to(sums + parent * dim_, g, columns);
+  }
+}
+
+// dW = (sums over children)^T h_parents, dU = (dL/da)^T h. Members share the columns.
+void SageStack::weight_gradients(const Shared& shared, int layer, int member) {
+  const auto l = static_cast<std::size_t>(layer);
+  const auto [first, last] = team_.share(member, dim_, kColumnGrain);
+  Layer& state = at_layer(layer);
+  const auto gradient_of = [&, first = first, last = last](const at::Tensor& gradient,
+                                                           const at::Tensor& h, std::int64_t inner,
+                                                           float* out) {
+    const nn::MatrixView left{values_of(gradient), size(dim_), 1};
+    const nn::MatrixView right{values_of(h) + first, size(dim_), 1};
+    nn::long_product(left.transposed(), size(dim_), right, size(inner), size(last - first),
+                     out + first, size(dim_), scratch_[static_cast<std::size_t>(member)]);
+  };
+  gradient_of(to_parents_, state.from_parents, shared.plan.parents[l], state.neighbour_gradient);
+  gradient_of(state.d_output, below(layer), shared.plan.rows[l], state.own_gradient);
+}
+
+// U^T dL/da for the rows themselves, W^T of the sums for their parents. Members share the rows.
+void SageStack::gradients_below(const Shared& shared, int layer, int member) {
+  const auto l = static_cast<std::size_t>(layer);
+  const Layer& state = at_layer(layer);
+  const auto through = [&](const at::Tensor& gradient, std::int64_t rows,
+                           const nn::PackedFactor& weight, const at::Tensor& out) {
+    const auto [first, last] = team_.share(member, rows, kRowGrain);
+    nn::product({values_of(gradient) + first * dim_, size(dim_), 1}, size(last - first), weight,
+                values_of(out) + first * dim_, size(dim_));
+  };
+  through(state.d_output, shared.plan.rows[l], state.own, at_layer(layer - 1).d_output);
+  through(to_parents_, shared.plan.parents[l], state.neighbour, through_parents_);
+}
+
+// Both ways together; ReLU and dropout pass exactly where h is positive.
+void SageStack::mask_below(const Shared& shared, int layer, int member) {
+  const SagePlan& plan = shared.plan;
+  const auto l = static_cast<std::size_t>(layer);
+  const auto scale = static_cast<float>(keep_scale_);
+  const auto [first, last] = team_.share(member, plan.rows[l - 1], kRowGrain);
+  for (std::int64_t row = first; row < last; ++row) {
+    float* g = values_of(at_layer(layer - 1).d_output) + row * dim_;
+    if (row >= plan.rows[l]) std::fill_n(g, dim_, 0.0F);
+    const std::int32_t place = plan.place_of[size(row)];
+    if (place >= 0 && place < plan.parents[l])
+      add_to(g, values_of(through_parents_) + place * dim_, dim_);
+    pass_positive(g, values_of(at_layer(layer - 1).output) + row * dim_, scale, dim_);
+  }
+}
+
+void SageStack::backward_layer(const Shared& shared, int layer, int member) {
+  sum_over_children(shared, layer, member);
+  team_.barrier();
+  weight_gradients(shared, layer, member);
+  if (layer == 1) return;  // the inputs are not trained
+  gradients_below(shared, layer, member);
+  team_.barrier();
+  mask_below(shared, layer, member);
+  team_.barrier();
 }
 
 void SageStack::backward(const SagePlan& plan, const at::Tensor& dz) {
   const torch::NoGradGuard no_grad;
-  at::Tensor gradient = dz;  // dL/da of the layer, [rows, dim]
-  for (int layer = kSageLayers; layer >= 1; --layer) {
-    const auto l = static_cast<std::size_t>(layer);
-    Layer& state = at_layer(layer);
-    const at::Tensor to_parents = rows_of(message_gradient_, plan.parents[l], dim_);
-    sum_over_children(gradient, plan, to_parents, state.bias_gradient);
-    at::mm_out(state.neighbour_gradient, to_parents.t(), state.from_parents);
-    at::mm_out(state.own_gradient, gradient.t(), state.from_self);
-    if (layer == 1) return;  // the inputs are not trained
-    at::Tensor below = rows_of(output_gradient_[l - 1], plan.rows[l - 1], dim_);
-    at::Tensor direct = below.narrow(0, 0, plan.rows[l]);
-    at::mm_out(direct, gradient, own(layer));
-    below.narrow(0, plan.rows[l], plan.rows[l - 1] - plan.rows[l]).zero_();
-    at::Tensor through_parents = rows_of(parent_gradient_, plan.parents[l], dim_);
-    at::mm_out(through_parents, to_parents, neighbour(layer));
-    add_to_parents(below, through_parents, plan);
-    mask_gradient(below, at_layer(layer - 1).output.narrow(0, 0, plan.rows[l - 1]),
-                  static_cast<float>(keep_scale_));
-    gradient = below;
+  at_layer(kSageLayers).d_output = dz;
+  for (int layer = 1; layer < kSageLayers; ++layer) {
+    reserve_rows(at_layer(layer).d_output, plan.rows[static_cast<std::size_t>(layer)], dim_);
   }
+  reserve_rows(to_parents_, plan.parents[1], dim_);
+  reserve_rows(through_parents_, plan.parents[1], dim_);
+  const Shared shared{plan, nullptr, {}};
+  team_.run([&](int member) {
+    for (int layer = 2; layer <= kSageLayers; ++layer) pack(layer, false, member);
+    // The first barrier of the last layer stands between packing and use.
+    for (int layer = kSageLayers; layer >= 1; --layer) backward_layer(shared, layer, member);
+  });
+}
+
+void SageStack::update(double rate) {
+  ++updates_;
+  team_.run([&](int member) {
+    const auto [first, last] = team_.share(member, parameters_.numel(), kUpdateGrain);
+    nn::adam_update(values_of(gradient_) + first, rate, updates_, size(last - first),
+                    values_of(mean_) + first, values_of(square_) + first,
+                    values_of(parameters_) + first);
+  });
 }
 
 }  // namespace theriac::clinical

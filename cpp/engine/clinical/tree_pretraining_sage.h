@@ -14,6 +14,8 @@
 #include <span>
 #include <vector>
 
+#include "cpp/engine/nn/matrix_product.h"
+#include "cpp/engine/nn/worker_team.h"
 #include "cpp/engine/tensor/tensor.h"
 
 namespace theriac::clinical {
@@ -27,6 +29,7 @@ struct SagePlan {
   std::vector<std::int64_t> nodes;       // [rows[1] and their parents] distinct nodes of the tree
   std::vector<std::int64_t> parent_row;  // [parents[1]] row of each distinct parent
   std::vector<std::int32_t> parent_of;   // [rows[1]] a row's place in parent_row; -1 for the root
+  std::vector<std::int32_t> place_of;  // [rows[0]] where in parent_row a row stands; -1 if nowhere
   std::array<std::int64_t, kSageLayers + 1> rows{};  // [l] rows that layer l computes; [0] inputs
   std::array<std::int64_t, kSageLayers + 1>
       parents{};  // [l] distinct parents of these rows; [0] unused
@@ -62,44 +65,67 @@ struct SageDropout {
   std::uint64_t step = 0;
 };
 
-// The layers' weights, and one step's activations. CPU, float32. Not shared between threads.
+// The layers' weights, and one step's activations. CPU, float32. Not shared between threads; works
+// on up to `threads` of its own, whose number changes no bit of a result.
 class SageStack {
  public:
   // All weights U(-1/sqrt(dim), 1/sqrt(dim)) from the seed.
-  SageStack(std::int64_t dim, std::uint64_t seed);
+  SageStack(std::int64_t dim, std::uint64_t seed, int threads = 1);
 
   // Layers count from 1. Views into `parameters()`.
   at::Tensor neighbour(int layer) const;  // W [dim, dim]
   at::Tensor own(int layer) const;        // U [dim, dim]
   at::Tensor bias(int layer) const;       // b [dim]
-  // One flat vector, [3 * (2 * dim * dim + dim)], so that an optimiser step is a handful of
-  // operations.
+  // One flat vector, [3 * (2 * dim * dim + dim)], so that an optimiser step is one operation.
   at::Tensor& parameters() { return parameters_; }
   const at::Tensor& gradient() const { return gradient_; }  // the same layout
 
   // z of the wanted nodes, [rows[3], dim] in plan order; valid until the next call. `input` [nodes,
-  // dim].
+  // dim], contiguous.
   at::Tensor forward(const at::Tensor& input, const SagePlan& plan, const SageDropout& dropout);
   // From dL/dz [rows[3], dim] to `gradient()`, for the plan and activations of the last forward.
   void backward(const SagePlan& plan, const at::Tensor& dz);
+  // Adam along `gradient()`; counts its own steps.
+  void update(double rate);
 
  private:
   struct Layer {
-    at::Tensor neighbour_gradient, own_gradient, bias_gradient;  // views into gradient_
-    at::Tensor from_parents;                                     // [parents, dim] h of the parents
-    at::Tensor from_self;                                        // [rows, dim] h of the rows
-    at::Tensor output;                                           // [rows, dim]
+    nn::PackedFactor neighbour, own;                           // W, U or their transposes
+    float *neighbour_gradient, *own_gradient, *bias_gradient;  // views into gradient_
+    at::Tensor from_parents;  // [parents, dim] h of the parents below
+    at::Tensor output;        // [rows, dim]
+    at::Tensor d_output;      // [rows, dim] dL/da
   };
+  // One thread's part of a phase.
+  struct Shared;
+  void gather_inputs(const Shared& shared, int member);
+  void forward_layer(const Shared& shared, int layer, int member);
+  void backward_layer(const Shared& shared, int layer, int member);
+  void sum_over_children(const Shared& shared, int layer, int member);
+  void weight_gradients(const Shared& shared, int layer, int member);
+  void gradients_below(const Shared& shared, int layer, int member);
+  void mask_below(const Shared& shared, int layer, int member);
+  // Repacks every layer's weights for products from the right, transposed or not.
+  void pack(int first_layer, bool transposed, int member);
+
   at::Tensor section(const at::Tensor& flat, int layer, int part) const;
   Layer& at_layer(int layer) { return layers_[static_cast<std::size_t>(layer - 1)]; }
+  // h of the layer below, [rows[layer - 1], dim].
+  const at::Tensor& below(int layer) { return layer == 1 ? inputs_ : at_layer(layer - 1).output; }
 
   std::int64_t dim_;
+  nn::WorkerTeam team_;
   double keep_scale_ = 1;  // of the last forward
   at::Tensor parameters_, gradient_;
+  at::Tensor mean_, square_;  // Adam's moments, as the parameters
+  std::uint64_t updates_ = 0;
   std::array<Layer, kSageLayers> layers_;
   // Memory of one step; grows to the largest batch seen.
-  at::Tensor messages_, message_gradient_, parent_gradient_;
-  std::array<at::Tensor, kSageLayers + 1> output_gradient_;  // [l] dL/da of layer l
+  at::Tensor inputs_;                      // [rows[0], dim]
+  at::Tensor messages_;                    // [parents, dim] W h of the parents
+  at::Tensor to_parents_;                  // [parents, dim] sums of the children's gradients
+  at::Tensor through_parents_;             // [parents, dim] W^T of these
+  std::vector<nn::PackedFactor> scratch_;  // one a member
 };
 
 }  // namespace theriac::clinical

@@ -137,6 +137,23 @@ TEST(Sage, DropoutGradientAgreesWithFiniteDifferences) {
   EXPECT_LE(bent * 20, checked);
 }
 
+TEST(Sage, ThreadsDoNotChangeABit) {
+  constexpr std::int64_t kDim = 72;
+  SagePlanner planner(small_tree());
+  at::Tensor x = at::empty({planner.nodes(), kDim}), dz = at::empty({planner.nodes(), kDim});
+  tensor::fill_normal(x, 0, 1, 3, "x");
+  tensor::fill_normal(dz, 0, 1, 4, "dz");
+  SageStack one(kDim, 5, 1), some(kDim, 5, 3);
+  for (int step = 0; step < 3; ++step) {
+    const SageDropout dropout{0.5, 7, static_cast<std::uint64_t>(step)};
+    const SagePlan& plan = planner.plan(all_nodes(planner));
+    EXPECT_TRUE(at::equal(one.forward(x, plan, dropout), some.forward(x, plan, dropout)));
+    one.backward(plan, dz);
+    some.backward(plan, dz);
+    EXPECT_TRUE(at::equal(one.gradient(), some.gradient()));
+  }
+}
+
 // z of a batch alone = in any other batch, dropout on: masks are keyed by node.
 TEST(Sage, AnOutputDoesNotDependOnWhoSharesTheBatch) {
   SageStack stack(128, 1);

@@ -174,6 +174,26 @@ HWY_INLINE void along(const float* (&in)[In], float* (&out)[Out], std::size_t n,
   for (std::size_t k = 0; k < Out; ++k) std::memcpy(out[k], tail_out[k], (n - i) * sizeof(float));
 }
 
+// rate: already divided by the first moment's correction. correction: of the second, square root.
+void adam_all(const float* g, float rate, float correction, std::size_t n, float* m, float* v,
+              float* p) {
+  const Lanes d;
+  const float* in[] = {g, m, v, p};
+  float* out[] = {m, v, p};
+  constexpr float kMean = 0.9F, kSquare = 0.999F, kEpsilon = 1e-8F;
+  along(in, out, n, [&](const float* const* x, float* const* y) {
+    const auto gradient = hn::LoadU(d, x[0]);
+    const auto mean =
+        hn::MulAdd(hn::Set(d, kMean), hn::LoadU(d, x[1]), hn::Mul(hn::Set(d, 1 - kMean), gradient));
+    const auto square = hn::MulAdd(hn::Set(d, kSquare), hn::LoadU(d, x[2]),
+                                   hn::Mul(hn::Set(d, 1 - kSquare), hn::Mul(gradient, gradient)));
+    const auto scale = hn::MulAdd(hn::Sqrt(square), hn::Set(d, correction), hn::Set(d, kEpsilon));
+    hn::StoreU(mean, d, y[0]);
+    hn::StoreU(square, d, y[1]);
+    hn::StoreU(hn::NegMulAdd(hn::Set(d, rate), hn::Div(mean, scale), hn::LoadU(d, x[3])), d, y[2]);
+  });
+}
+
 void gru_all(const float* x, const float* s, std::size_t stride, float* h, std::size_t n) {
   const Lanes d;
   const float* in[] = {x, x + stride, x + 2 * stride, s, s + stride, s + 2 * stride, h};
@@ -249,6 +269,7 @@ HWY_EXPORT(relu_all);
 HWY_EXPORT(tanh_all);
 HWY_EXPORT(sigmoid_all);
 HWY_EXPORT(exp_shifted_all);
+HWY_EXPORT(adam_all);
 HWY_EXPORT(gru_all);
 HWY_EXPORT(gru_forward_all);
 HWY_EXPORT(gru_backward_all);
@@ -288,6 +309,14 @@ void softmax(std::span<float> x) noexcept {
   float sum = 0;
   for (const float value : x) sum += value;
   for (float& value : x) value /= sum;
+}
+
+void adam_update(const float* gradient, double rate, std::uint64_t step, std::size_t n, float* mean,
+                 float* square, float* parameters) noexcept {
+  const auto t = static_cast<double>(step);
+  HWY_DYNAMIC_DISPATCH(adam_all)
+  (gradient, static_cast<float>(rate / (1 - std::pow(0.9, t))),
+   static_cast<float>(1 / std::sqrt(1 - std::pow(0.999, t))), n, mean, square, parameters);
 }
 
 void gru_update(const float* input_gates, const float* hidden_gates, std::size_t gate_stride,

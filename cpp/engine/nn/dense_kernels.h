@@ -53,6 +53,11 @@ void sigmoid(std::span<float> x) noexcept;
 // Numerically stable, in place; an empty span stays empty.
 void softmax(std::span<float> x) noexcept;
 
+// One step of Adam (Kingma and Ba, ICLR 2015, algorithm 1) with moments .9 and .999 and epsilon
+// 1e-8, on `n` parameters: `step` counts from 1.
+void adam_update(const float* gradient, double rate, std::uint64_t step, std::size_t n, float* mean,
+                 float* square, float* parameters) noexcept;
+
 // One GRU step (gates r, z, n as PyTorch orders them): `input_gates` [3 h] = W_ih x + b_ih,
 // `hidden_gates` [3 h] = W_hh h + b_hh, both with gates `gate_stride` apart; h is updated in place.
 void gru_update(const float* input_gates, const float* hidden_gates, std::size_t gate_stride,

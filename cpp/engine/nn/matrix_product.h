@@ -1,0 +1,53 @@
+// Products of small float32 matrices for training loops that keep their own memory: no dispatcher,
+// no thread pool, and a factor that several threads or products use is repacked once.
+//
+// An element is one chain of multiply-adds over the inner index in ascending order, whatever rows
+// or columns are asked for together: results do not depend on how work is split. SIMD with run-time
+// dispatch by Highway; bench/matrix_product_bench.cpp has it beside LibTorch's.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+namespace theriac::nn {
+
+// A strided view of a matrix: element (i, j) is at[i * row_stride + j * column_stride].
+struct MatrixView {
+  const float* at = nullptr;
+  std::size_t row_stride = 0, column_stride = 1;
+
+  MatrixView transposed() const { return {at, column_stride, row_stride}; }
+};
+
+// The right-hand factor, [inner, columns], in panels as wide as the kernel's tile; reuses its
+// memory. Packing is not thread-safe, using it is.
+class PackedFactor {
+ public:
+  void pack(const MatrixView& matrix, std::size_t inner, std::size_t columns);
+  std::size_t inner() const noexcept { return inner_; }
+  std::size_t columns() const noexcept { return columns_; }
+  const float* data() const noexcept { return panels_.data(); }
+
+ private:
+  std::size_t inner_ = 0, columns_ = 0;
+  std::vector<float> panels_;
+};
+
+enum class Sum { kReplace, kAdd };
+
+// out[i, j] = (kAdd: out[i, j] +) sum_k left[i, k] right[k, j] for `rows` rows i. `out` rows are
+// `out_stride` apart and contiguous; it overlaps neither factor.
+void product(const MatrixView& left, std::size_t rows, const PackedFactor& right, float* out,
+             std::size_t out_stride, Sum sum = Sum::kReplace) noexcept;
+
+// Of a long inner index, packed at a time.
+inline constexpr int kLongProductStretch = 256;
+
+// The same with a long inner index, such as a weight's gradient over the rows of a batch: `right`
+// [inner, columns] is packed a stretch at a time into `scratch`, which
+// allocates nothing once it has held a stretch as wide.
+void long_product(const MatrixView& left, std::size_t rows, const MatrixView& right,
+                  std::size_t inner, std::size_t columns, float* out, std::size_t out_stride,
+                  PackedFactor& scratch);
+
+}  // namespace theriac::nn
