@@ -30,7 +30,7 @@ MUTATIONS = [
     ("tensorfile_test", "cpp/core/tensorfile/pickle_machine.cpp", "if (slot > puts_ + kSlack)", "if (slot > memo_.size() + kSlack)"),
     ("engine_test", "cpp/engine/nn/dense_kernels.cpp", "hn::StoreU(hn::Mul(dn, r), d, y[5]);", "hn::StoreU(dn, d, y[5]);"),
     ("engine_test", "cpp/engine/nn/matrix_product.cpp", "k == 0 ? Sum::kReplace : Sum::kAdd", "Sum::kReplace"),
-    ("engine_test", "cpp/engine/clinical/tree_pretraining_sage.cpp", "if (row >= plan.rows[l]) std::fill_n(g, dim_, 0.0F);", ""),
+    ("engine_test", "cpp/engine/clinical/tree_pretraining_sage.cpp", "std::fill_n(g + own * dim_, (end - begin - own) * dim_, 0.0F);", ""),
     ("base_test", "cpp/core/base/file_operations.cpp", "::flock(fd, LOCK_EX | LOCK_NB) == 0", "true"),
     ("engine_test", "cpp/engine/nn/gru.cpp", "reading == Reading::kForward ? step : length(row) - 1 - step", "step"),
     ("engine_test", "cpp/engine/train/optimizer.cpp", "rate, decay, /*decoupled=*/true", "rate, decay, /*decoupled=*/false"),

@@ -124,6 +124,8 @@ class DropoutMask {
 constexpr std::int64_t kRowGrain = 6;
 constexpr std::int64_t kColumnGrain = 16;
 constexpr std::int64_t kUpdateGrain = 64;  // of parameters
+// Rows that are finished while they are still in the first-level cache.
+constexpr std::int64_t kStretch = 48;
 
 std::size_t size(std::int64_t count) { return static_cast<std::size_t>(count); }
 
@@ -151,6 +153,7 @@ void SagePlanner::add_parent(std::int64_t row) {
     add_row(above);
     place = static_cast<std::int32_t>(plan_.parent_row.size());
     plan_.parent_row.push_back(row_[static_cast<std::size_t>(above)]);
+    plan_.parent_node.push_back(above);
   }
   plan_.parent_of.push_back(place);
 }
@@ -162,6 +165,7 @@ const SagePlan& SagePlanner::plan(std::span<const std::int32_t> wanted) {
   }
   plan_.nodes.clear();
   plan_.parent_row.clear();
+  plan_.parent_node.clear();
   plan_.parent_of.clear();
   for (const std::int32_t node : wanted) add_row(node);
   for (std::size_t layer = kSageLayers; layer > 0; --layer) {
@@ -218,7 +222,6 @@ at::Tensor SageStack::bias(int layer) const { return section(parameters_, layer,
 // What all members see of one call.
 struct SageStack::Shared {
   const SagePlan& plan;
-  const float* input = nullptr;  // forward: [nodes, dim]
   SageDropout dropout;
 };
 
@@ -232,43 +235,43 @@ void SageStack::pack(int layer, bool transposed, int member) {
   packed(at_layer(layer).own, own(layer));
 }
 
-void SageStack::gather_inputs(const Shared& shared, int member) {
-  const auto [first, last] = team_.share(member, shared.plan.rows[0], kRowGrain);
-  for (std::int64_t row = first; row < last; ++row) {
-    std::copy_n(shared.input + shared.plan.nodes[size(row)] * dim_, dim_,
-                values_of(inputs_) + row * dim_);
-  }
+nn::MatrixView SageStack::below(const Shared& shared, int layer) {
+  if (layer == 1) return {values_of(input_), size(dim_), 1, shared.plan.nodes.data()};
+  return {values_of(at_layer(layer - 1).output), size(dim_), 1};
+}
+
+nn::MatrixView SageStack::below_parents(const Shared& shared, int layer) {
+  const auto& rows = layer == 1 ? shared.plan.parent_node : shared.plan.parent_row;
+  return {layer == 1 ? values_of(input_) : values_of(at_layer(layer - 1).output), size(dim_), 1,
+          rows.data()};
 }
 
 // a = W h_parent + b + U h, then ReLU and dropout below the last layer.
 void SageStack::forward_layer(const Shared& shared, int layer, int member) {
   const SagePlan& plan = shared.plan;
   const auto l = static_cast<std::size_t>(layer);
-  Layer& state = at_layer(layer);
-  const float* h = values_of(below(layer));
-  float* parents = values_of(state.from_parents);
+  const Layer& state = at_layer(layer);
   float* message = values_of(messages_);
-  float* output = values_of(state.output);
-
   const auto [first_parent, last_parent] = team_.share(member, plan.parents[l], kRowGrain);
-  for (std::int64_t place = first_parent; place < last_parent; ++place) {
-    std::copy_n(h + plan.parent_row[size(place)] * dim_, dim_, parents + place * dim_);
-  }
-  nn::product({parents + first_parent * dim_, size(dim_), 1}, size(last_parent - first_parent),
-              state.neighbour, message + first_parent * dim_, size(dim_));
-  const auto [first, last] = team_.share(member, plan.rows[l], kRowGrain);
-  nn::product({h + first * dim_, size(dim_), 1}, size(last - first), state.own,
-              output + first * dim_, size(dim_));
+  nn::product(below_parents(shared, layer).from_row(size(first_parent)),
+              size(last_parent - first_parent), state.neighbour, message + first_parent * dim_,
+              size(dim_));
   team_.barrier();
 
   const DropoutMask mask(shared.dropout, layer);
   const float* b = values_of(bias(layer));
-  for (std::int64_t row = first; row < last; ++row) {
-    float* a = output + row * dim_;
-    add_to(a, b, dim_);
-    const std::int32_t parent = plan.parent_of[size(row)];
-    if (parent >= 0) add_to(a, message + parent * dim_, dim_);
-    if (layer < kSageLayers) mask.apply(plan.nodes[size(row)], a, dim_);
+  const nn::MatrixView h = below(shared, layer);
+  const auto [first, last] = team_.share(member, plan.rows[l], kRowGrain);
+  for (std::int64_t begin = first; begin < last; begin += kStretch) {
+    const std::int64_t end = std::min(begin + kStretch, last);
+    float* a = values_of(state.output) + begin * dim_;
+    nn::product(h.from_row(size(begin)), size(end - begin), state.own, a, size(dim_));
+    for (std::int64_t row = begin; row < end; ++row, a += dim_) {
+      add_to(a, b, dim_);
+      const std::int32_t parent = plan.parent_of[size(row)];
+      if (parent >= 0) add_to(a, message + parent * dim_, dim_);
+      if (layer < kSageLayers) mask.apply(plan.nodes[size(row)], a, dim_);
+    }
   }
   team_.barrier();
 }
@@ -276,18 +279,15 @@ void SageStack::forward_layer(const Shared& shared, int layer, int member) {
 at::Tensor SageStack::forward(const at::Tensor& input, const SagePlan& plan,
                               const SageDropout& dropout) {
   const torch::NoGradGuard no_grad;
-  reserve_rows(inputs_, plan.rows[0], dim_);
   reserve_rows(messages_, plan.parents[1], dim_);
   for (int layer = 1; layer <= kSageLayers; ++layer) {
-    const auto l = static_cast<std::size_t>(layer);
-    reserve_rows(at_layer(layer).from_parents, plan.parents[l], dim_);
-    reserve_rows(at_layer(layer).output, plan.rows[l], dim_);
+    reserve_rows(at_layer(layer).output, plan.rows[static_cast<std::size_t>(layer)], dim_);
   }
   keep_scale_ = DropoutMask(dropout, 1).scale();
-  const Shared shared{plan, values_of(input), dropout};
+  input_ = input;
+  const Shared shared{plan, dropout};
   team_.run([&](int member) {
     for (int layer = 1; layer <= kSageLayers; ++layer) pack(layer, true, member);
-    gather_inputs(shared, member);
     team_.barrier();
     for (int layer = 1; layer <= kSageLayers; ++layer) forward_layer(shared, layer, member);
   });
@@ -318,46 +318,50 @@ void SageStack::sum_over_children(const Shared& shared, int layer, int member) {
 void SageStack::weight_gradients(const Shared& shared, int layer, int member) {
   const auto l = static_cast<std::size_t>(layer);
   const auto [first, last] = team_.share(member, dim_, kColumnGrain);
-  Layer& state = at_layer(layer);
   const auto gradient_of = [&, first = first, last = last](const at::Tensor& gradient,
-                                                           const at::Tensor& h, std::int64_t inner,
-                                                           float* out) {
+                                                           const nn::MatrixView& h,
+                                                           std::int64_t inner, float* out) {
     const nn::MatrixView left{values_of(gradient), size(dim_), 1};
-    const nn::MatrixView right{values_of(h) + first, size(dim_), 1};
-    nn::long_product(left.transposed(), size(dim_), right, size(inner), size(last - first),
-                     out + first, size(dim_), scratch_[static_cast<std::size_t>(member)]);
+    nn::long_product(left.transposed(), size(dim_), h.from_column(size(first)), size(inner),
+                     size(last - first), out + first, size(dim_),
+                     scratch_[static_cast<std::size_t>(member)]);
   };
-  gradient_of(to_parents_, state.from_parents, shared.plan.parents[l], state.neighbour_gradient);
-  gradient_of(state.d_output, below(layer), shared.plan.rows[l], state.own_gradient);
-}
-
-// U^T dL/da for the rows themselves, W^T of the sums for their parents. Members share the rows.
-void SageStack::gradients_below(const Shared& shared, int layer, int member) {
-  const auto l = static_cast<std::size_t>(layer);
   const Layer& state = at_layer(layer);
-  const auto through = [&](const at::Tensor& gradient, std::int64_t rows,
-                           const nn::PackedFactor& weight, const at::Tensor& out) {
-    const auto [first, last] = team_.share(member, rows, kRowGrain);
-    nn::product({values_of(gradient) + first * dim_, size(dim_), 1}, size(last - first), weight,
-                values_of(out) + first * dim_, size(dim_));
-  };
-  through(state.d_output, shared.plan.rows[l], state.own, at_layer(layer - 1).d_output);
-  through(to_parents_, shared.plan.parents[l], state.neighbour, through_parents_);
+  gradient_of(to_parents_, below_parents(shared, layer), shared.plan.parents[l],
+              state.neighbour_gradient);
+  gradient_of(state.d_output, below(shared, layer), shared.plan.rows[l], state.own_gradient);
 }
 
-// Both ways together; ReLU and dropout pass exactly where h is positive.
-void SageStack::mask_below(const Shared& shared, int layer, int member) {
+// W^T of the sums over children. Members share the parents.
+void SageStack::gradients_of_parents(const Shared& shared, int layer, int member) {
+  const auto [first, last] =
+      team_.share(member, shared.plan.parents[static_cast<std::size_t>(layer)], kRowGrain);
+  nn::product({values_of(to_parents_) + first * dim_, size(dim_), 1}, size(last - first),
+              at_layer(layer).neighbour, values_of(through_parents_) + first * dim_, size(dim_));
+}
+
+// dL/da of the layer below: U^T dL/da where the row itself is wanted, what comes through its
+// children, and ReLU and dropout, which pass exactly where h is positive. Members share the rows.
+void SageStack::gradients_below(const Shared& shared, int layer, int member) {
   const SagePlan& plan = shared.plan;
   const auto l = static_cast<std::size_t>(layer);
   const auto scale = static_cast<float>(keep_scale_);
+  const Layer& state = at_layer(layer);
+  const Layer& under = at_layer(layer - 1);
   const auto [first, last] = team_.share(member, plan.rows[l - 1], kRowGrain);
-  for (std::int64_t row = first; row < last; ++row) {
-    float* g = values_of(at_layer(layer - 1).d_output) + row * dim_;
-    if (row >= plan.rows[l]) std::fill_n(g, dim_, 0.0F);
-    const std::int32_t place = plan.place_of[size(row)];
-    if (place >= 0 && place < plan.parents[l])
-      add_to(g, values_of(through_parents_) + place * dim_, dim_);
-    pass_positive(g, values_of(at_layer(layer - 1).output) + row * dim_, scale, dim_);
+  for (std::int64_t begin = first; begin < last; begin += kStretch) {
+    const std::int64_t end = std::min(begin + kStretch, last);
+    const std::int64_t own = std::clamp(plan.rows[l] - begin, std::int64_t{0}, end - begin);
+    float* g = values_of(under.d_output) + begin * dim_;
+    nn::product({values_of(state.d_output) + begin * dim_, size(dim_), 1}, size(own), state.own, g,
+                size(dim_));
+    std::fill_n(g + own * dim_, (end - begin - own) * dim_, 0.0F);
+    for (std::int64_t row = begin; row < end; ++row, g += dim_) {
+      const std::int32_t place = plan.place_of[size(row)];
+      if (place >= 0 && place < plan.parents[l])
+        add_to(g, values_of(through_parents_) + place * dim_, dim_);
+      pass_positive(g, values_of(under.output) + row * dim_, scale, dim_);
+    }
   }
 }
 
@@ -366,9 +370,9 @@ void SageStack::backward_layer(const Shared& shared, int layer, int member) {
   team_.barrier();
   weight_gradients(shared, layer, member);
   if (layer == 1) return;  // the inputs are not trained
-  gradients_below(shared, layer, member);
+  gradients_of_parents(shared, layer, member);
   team_.barrier();
-  mask_below(shared, layer, member);
+  gradients_below(shared, layer, member);
   team_.barrier();
 }
 
@@ -380,7 +384,7 @@ void SageStack::backward(const SagePlan& plan, const at::Tensor& dz) {
   }
   reserve_rows(to_parents_, plan.parents[1], dim_);
   reserve_rows(through_parents_, plan.parents[1], dim_);
-  const Shared shared{plan, nullptr, {}};
+  const Shared shared{plan, {}};
   team_.run([&](int member) {
     for (int layer = 2; layer <= kSageLayers; ++layer) pack(layer, false, member);
     // The first barrier of the last layer stands between packing and use.

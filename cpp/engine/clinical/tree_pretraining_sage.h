@@ -26,9 +26,10 @@ inline constexpr int kSageLayers = 3;
 // of `nodes`, and their distinct parents the first parents[l] of `parent_row`; both only grow
 // downwards.
 struct SagePlan {
-  std::vector<std::int64_t> nodes;       // [rows[1] and their parents] distinct nodes of the tree
-  std::vector<std::int64_t> parent_row;  // [parents[1]] row of each distinct parent
-  std::vector<std::int32_t> parent_of;   // [rows[1]] a row's place in parent_row; -1 for the root
+  std::vector<std::int64_t> nodes;        // [rows[1] and their parents] distinct nodes of the tree
+  std::vector<std::int64_t> parent_row;   // [parents[1]] row of each distinct parent
+  std::vector<std::int64_t> parent_node;  // [parents[1]] its node
+  std::vector<std::int32_t> parent_of;    // [rows[1]] a row's place in parent_row; -1 for the root
   std::vector<std::int32_t> place_of;  // [rows[0]] where in parent_row a row stands; -1 if nowhere
   std::array<std::int64_t, kSageLayers + 1> rows{};  // [l] rows that layer l computes; [0] inputs
   std::array<std::int64_t, kSageLayers + 1>
@@ -83,7 +84,8 @@ class SageStack {
   // z of the wanted nodes, [rows[3], dim] in plan order; valid until the next call. `input` [nodes,
   // dim], contiguous.
   at::Tensor forward(const at::Tensor& input, const SagePlan& plan, const SageDropout& dropout);
-  // From dL/dz [rows[3], dim] to `gradient()`, for the plan and activations of the last forward.
+  // From dL/dz [rows[3], dim] to `gradient()`, for the input, the plan and the activations of the
+  // last forward.
   void backward(const SagePlan& plan, const at::Tensor& dz);
   // Adam along `gradient()`; counts its own steps.
   void update(double rate);
@@ -92,36 +94,35 @@ class SageStack {
   struct Layer {
     nn::PackedFactor neighbour, own;                           // W, U or their transposes
     float *neighbour_gradient, *own_gradient, *bias_gradient;  // views into gradient_
-    at::Tensor from_parents;  // [parents, dim] h of the parents below
-    at::Tensor output;        // [rows, dim]
-    at::Tensor d_output;      // [rows, dim] dL/da
+    at::Tensor output;                                         // [rows, dim]
+    at::Tensor d_output;                                       // [rows, dim] dL/da
   };
   // One thread's part of a phase.
   struct Shared;
-  void gather_inputs(const Shared& shared, int member);
   void forward_layer(const Shared& shared, int layer, int member);
   void backward_layer(const Shared& shared, int layer, int member);
   void sum_over_children(const Shared& shared, int layer, int member);
   void weight_gradients(const Shared& shared, int layer, int member);
+  void gradients_of_parents(const Shared& shared, int layer, int member);
   void gradients_below(const Shared& shared, int layer, int member);
-  void mask_below(const Shared& shared, int layer, int member);
   // Repacks every layer's weights for products from the right, transposed or not.
   void pack(int first_layer, bool transposed, int member);
 
   at::Tensor section(const at::Tensor& flat, int layer, int part) const;
   Layer& at_layer(int layer) { return layers_[static_cast<std::size_t>(layer - 1)]; }
-  // h of the layer below, [rows[layer - 1], dim].
-  const at::Tensor& below(int layer) { return layer == 1 ? inputs_ : at_layer(layer - 1).output; }
+  // h below a layer's rows [rows[layer], dim], and below their parents [parents[layer], dim].
+  nn::MatrixView below(const Shared& shared, int layer);
+  nn::MatrixView below_parents(const Shared& shared, int layer);
 
   std::int64_t dim_;
   nn::WorkerTeam team_;
   double keep_scale_ = 1;  // of the last forward
+  at::Tensor input_;       // of the last forward
   at::Tensor parameters_, gradient_;
   at::Tensor mean_, square_;  // Adam's moments, as the parameters
   std::uint64_t updates_ = 0;
   std::array<Layer, kSageLayers> layers_;
   // Memory of one step; grows to the largest batch seen.
-  at::Tensor inputs_;                      // [rows[0], dim]
   at::Tensor messages_;                    // [parents, dim] W h of the parents
   at::Tensor to_parents_;                  // [parents, dim] sums of the children's gradients
   at::Tensor through_parents_;             // [parents, dim] W^T of these

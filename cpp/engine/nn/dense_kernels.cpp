@@ -180,13 +180,15 @@ void adam_all(const float* g, float rate, float correction, std::size_t n, float
   const Lanes d;
   const float* in[] = {g, m, v, p};
   float* out[] = {m, v, p};
-  constexpr float kMean = 0.9F, kSquare = 0.999F, kEpsilon = 1e-8F;
+  // 1 - .999F would be off by 5e-5 of itself.
+  constexpr float kMean = 0.9F, kNewMean = 0.1F, kSquare = 0.999F, kNewSquare = 0.001F;
+  constexpr float kEpsilon = 1e-8F;
   along(in, out, n, [&](const float* const* x, float* const* y) {
     const auto gradient = hn::LoadU(d, x[0]);
     const auto mean =
-        hn::MulAdd(hn::Set(d, kMean), hn::LoadU(d, x[1]), hn::Mul(hn::Set(d, 1 - kMean), gradient));
+        hn::MulAdd(hn::Set(d, kMean), hn::LoadU(d, x[1]), hn::Mul(hn::Set(d, kNewMean), gradient));
     const auto square = hn::MulAdd(hn::Set(d, kSquare), hn::LoadU(d, x[2]),
-                                   hn::Mul(hn::Set(d, 1 - kSquare), hn::Mul(gradient, gradient)));
+                                   hn::Mul(hn::Set(d, kNewSquare), hn::Mul(gradient, gradient)));
     const auto scale = hn::MulAdd(hn::Sqrt(square), hn::Set(d, correction), hn::Set(d, kEpsilon));
     hn::StoreU(mean, d, y[0]);
     hn::StoreU(square, d, y[1]);

@@ -132,9 +132,8 @@ at::Tensor weight_gradient(const at::Tensor& gradient, const at::Tensor& inputs)
       std::max<std::int64_t>(kWorkOfAThread / std::max<std::int64_t>(work, 1), 16);
   at::parallel_for(0, in, grain, [&](std::int64_t first, std::int64_t last) {
     PackedFactor scratch;
-    MatrixView right = view(inputs);
-    right.at += first;
-    long_product(view(gradient).transposed(), static_cast<std::size_t>(gradient.size(1)), right,
+    long_product(view(gradient).transposed(), static_cast<std::size_t>(gradient.size(1)),
+                 view(inputs).from_column(static_cast<std::size_t>(first)),
                  static_cast<std::size_t>(gradient.size(0)), static_cast<std::size_t>(last - first),
                  out.mutable_data_ptr<float>() + first, static_cast<std::size_t>(in), scratch);
   });

@@ -38,13 +38,13 @@ HWY_INLINE void one_row(const float* HWY_RESTRICT a, std::size_t a_step,
 
 // Six rows at once. The sums have names because an array of vectors may not stay in registers.
 template <bool kAdd>
-HWY_INLINE void six_rows(const float* HWY_RESTRICT a, std::size_t a_row, std::size_t a_step,
+HWY_INLINE void six_rows(const MatrixView& a, std::size_t i, std::size_t a_step,
                          const float* HWY_RESTRICT panel, std::size_t inner,
                          float* HWY_RESTRICT out, std::size_t out_row) {
   const Lanes d;
   const std::size_t lanes = hn::Lanes(d);
-  const float *a0 = a, *a1 = a0 + a_row, *a2 = a1 + a_row, *a3 = a2 + a_row, *a4 = a3 + a_row,
-              *a5 = a4 + a_row;
+  const float *a0 = a.row(i), *a1 = a.row(i + 1), *a2 = a.row(i + 2), *a3 = a.row(i + 3),
+              *a4 = a.row(i + 4), *a5 = a.row(i + 5);
   float *o0 = out, *o1 = o0 + out_row, *o2 = o1 + out_row, *o3 = o2 + out_row, *o4 = o3 + out_row,
         *o5 = o4 + out_row;
   const auto start = [&](const float* o) { return kAdd ? hn::LoadU(d, o) : hn::Zero(d); };
@@ -80,25 +80,24 @@ HWY_INLINE void six_rows(const float* HWY_RESTRICT a, std::size_t a_row, std::si
 }
 
 template <bool kAdd>
-HWY_INLINE void rows_by_panel(const float* a, std::size_t a_row, std::size_t a_step,
+HWY_INLINE void rows_by_panel(const MatrixView& a, std::size_t first, std::size_t a_step,
                               std::size_t rows, const float* panel, std::size_t inner, float* out,
                               std::size_t out_row) {
   const std::size_t width = 2 * hn::Lanes(Lanes());
   for (std::size_t c = 0; c < kPanel; c += width) {
     std::size_t i = 0;
     for (; i + 6 <= rows; i += 6) {
-      six_rows<kAdd>(a + i * a_row, a_row, a_step, panel + c, inner, out + i * out_row + c,
-                     out_row);
+      six_rows<kAdd>(a, first + i, a_step, panel + c, inner, out + i * out_row + c, out_row);
     }
     for (; i < rows; ++i) {
-      one_row<kAdd>(a + i * a_row, a_step, panel + c, inner, out + i * out_row + c);
+      one_row<kAdd>(a.row(first + i), a_step, panel + c, inner, out + i * out_row + c);
     }
   }
 }
 
 // The last panel's columns that do not exist are computed beside the output and left there.
 template <bool kAdd>
-HWY_INLINE void narrow_panel(const float* a, std::size_t a_row, std::size_t a_step,
+HWY_INLINE void narrow_panel(const MatrixView& a, std::size_t first, std::size_t a_step,
                              std::size_t rows, const float* panel, std::size_t inner, float* out,
                              std::size_t out_row, std::size_t columns) {
   HWY_ALIGN float wide[6 * kPanel] = {};
@@ -108,14 +107,14 @@ HWY_INLINE void narrow_panel(const float* a, std::size_t a_row, std::size_t a_st
       for (std::size_t r = 0; r < some; ++r)
         std::memcpy(wide + r * kPanel, out + (i + r) * out_row, columns * sizeof(float));
     }
-    rows_by_panel<kAdd>(a + i * a_row, a_row, a_step, some, panel, inner, wide, kPanel);
+    rows_by_panel<kAdd>(a, first + i, a_step, some, panel, inner, wide, kPanel);
     for (std::size_t r = 0; r < some; ++r)
       std::memcpy(out + (i + r) * out_row, wide + r * kPanel, columns * sizeof(float));
   }
 }
 
 template <bool kAdd>
-HWY_INLINE void all_panels(const float* a, std::size_t a_row, std::size_t a_step, std::size_t rows,
+HWY_INLINE void all_panels(const MatrixView& a, std::size_t a_step, std::size_t rows,
                            const float* panels, std::size_t inner, std::size_t columns, float* out,
                            std::size_t out_row) {
   // Rows in stretches that stay in the first-level cache while every panel passes over them.
@@ -126,22 +125,20 @@ HWY_INLINE void all_panels(const float* a, std::size_t a_row, std::size_t a_step
     for (std::size_t j = 0; j < columns; j += kPanel, panel += inner * kPanel) {
       float* to = out + i * out_row + j;
       if (columns - j >= kPanel) {
-        rows_by_panel<kAdd>(a + i * a_row, a_row, a_step, some, panel, inner, to, out_row);
+        rows_by_panel<kAdd>(a, i, a_step, some, panel, inner, to, out_row);
       } else {
-        narrow_panel<kAdd>(a + i * a_row, a_row, a_step, some, panel, inner, to, out_row,
-                           columns - j);
+        narrow_panel<kAdd>(a, i, a_step, some, panel, inner, to, out_row, columns - j);
       }
     }
   }
 }
 
-void product_all(const float* a, std::size_t a_row, std::size_t a_step, std::size_t rows,
-                 const float* panels, std::size_t inner, std::size_t columns, float* out,
-                 std::size_t out_row, bool add) {
+void product_all(const MatrixView& left, std::size_t rows, const float* panels, std::size_t inner,
+                 std::size_t columns, float* out, std::size_t out_row, bool add) {
   if (add) {
-    all_panels<true>(a, a_row, a_step, rows, panels, inner, columns, out, out_row);
+    all_panels<true>(left, left.column_stride, rows, panels, inner, columns, out, out_row);
   } else {
-    all_panels<false>(a, a_row, a_step, rows, panels, inner, columns, out, out_row);
+    all_panels<false>(left, left.column_stride, rows, panels, inner, columns, out, out_row);
   }
 }
 
@@ -168,8 +165,9 @@ void PackedFactor::pack(const MatrixView& matrix, std::size_t inner, std::size_t
   float* to = panels_.data();
   for (std::size_t j = 0; j < columns; j += kPanel) {
     const std::size_t width = std::min(kPanel, columns - j);
-    const float* from = matrix.at + j * matrix.column_stride;
-    for (std::size_t k = 0; k < inner; ++k, to += kPanel, from += matrix.row_stride) {
+    const MatrixView columns_of_panel = matrix.from_column(j);
+    for (std::size_t k = 0; k < inner; ++k, to += kPanel) {
+      const float* from = columns_of_panel.row(k);
       if (matrix.column_stride == 1 && width == kPanel) {
         std::memcpy(to, from, kPanel * sizeof(float));
         continue;
@@ -183,8 +181,7 @@ void PackedFactor::pack(const MatrixView& matrix, std::size_t inner, std::size_t
 void product(const MatrixView& left, std::size_t rows, const PackedFactor& right, float* out,
              std::size_t out_stride, Sum sum) noexcept {
   HWY_DYNAMIC_DISPATCH(product_all)
-  (left.at, left.row_stride, left.column_stride, rows, right.data(), right.inner(), right.columns(),
-   out, out_stride, sum == Sum::kAdd);
+  (left, rows, right.data(), right.inner(), right.columns(), out, out_stride, sum == Sum::kAdd);
 }
 
 void long_product(const MatrixView& left, std::size_t rows, const MatrixView& right,
@@ -193,10 +190,9 @@ void long_product(const MatrixView& left, std::size_t rows, const MatrixView& ri
   std::size_t k = 0;
   do {  // once even without an inner index: the sums are 0 then
     const std::size_t some = std::min(kInnerStretch, inner - k);
-    scratch.pack({right.at + k * right.row_stride, right.row_stride, right.column_stride}, some,
-                 columns);
-    product({left.at + k * left.column_stride, left.row_stride, left.column_stride}, rows, scratch,
-            out, out_stride, k == 0 ? Sum::kReplace : Sum::kAdd);
+    scratch.pack(right.from_row(k), some, columns);
+    product(left.from_column(k), rows, scratch, out, out_stride,
+            k == 0 ? Sum::kReplace : Sum::kAdd);
     k += some;
   } while (k < inner);
 }

@@ -7,16 +7,30 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 namespace theriac::nn {
 
-// A strided view of a matrix: element (i, j) is at[i * row_stride + j * column_stride].
+// A strided view of a matrix: element (i, j) is at[i * row_stride + j * column_stride]; with `rows`,
+// row i is the rows[i]-th one that the strides lead to, so that nothing has to be gathered first.
 struct MatrixView {
   const float* at = nullptr;
   std::size_t row_stride = 0, column_stride = 1;
+  const std::int64_t* rows = nullptr;
 
+  const float* row(std::size_t i) const {
+    return at + (rows == nullptr ? i : static_cast<std::size_t>(rows[i])) * row_stride;
+  }
+  // Of a view without `rows`.
   MatrixView transposed() const { return {at, column_stride, row_stride}; }
+  MatrixView from_row(std::size_t first) const {
+    return rows == nullptr ? MatrixView{at + first * row_stride, row_stride, column_stride}
+                           : MatrixView{at, row_stride, column_stride, rows + first};
+  }
+  MatrixView from_column(std::size_t first) const {
+    return {at + first * column_stride, row_stride, column_stride, rows};
+  }
 };
 
 // The right-hand factor, [inner, columns], in panels as wide as the kernel's tile; reuses its

@@ -65,6 +65,26 @@ TEST(MatrixProduct, AgreesWithLibTorch) {
   }
 }
 
+TEST(MatrixProduct, RowsMayBePicked) {
+  const at::Tensor a = filled({9, 40}, "a"), b = filled({30, 20}, "b");
+  const std::vector<std::int64_t> left = {8, 0, 0, 3, 5, 1, 7, 2}, right(40, 4);
+  const at::Tensor picked = a.index_select(0, at::tensor(left));
+  MatrixView a_view = view(a), b_view = view(b);
+  a_view.rows = left.data();
+  b_view.rows = right.data();
+  PackedFactor factor;
+  factor.pack(b_view, 40, 20);
+  const at::Tensor out = at::empty({8, 20});
+  product(a_view, 8, factor, data(out), 20);
+  const at::Tensor expected = at::mm(picked, b.index_select(0, at::tensor(right)));
+  EXPECT_TRUE(at::allclose(out, expected, 1e-5, 1e-5));
+  PackedFactor scratch;
+  const at::Tensor gradient = at::empty({20, 40});  // of 7 rows: right^T left
+  const at::Tensor g = filled({7, 20}, "g");
+  long_product(view(g).transposed(), 20, a_view.from_row(1), 7, 40, data(gradient), 40, scratch);
+  EXPECT_TRUE(at::allclose(gradient, at::mm(g.t(), picked.narrow(0, 1, 7)), 1e-5, 1e-5));
+}
+
 // Members of a team compute parts: their bits must be those of one call.
 TEST(MatrixProduct, PartsHaveTheBitsOfTheWhole) {
   const at::Tensor a = filled({61, 300}, "a"), b = filled({300, 70}, "b");

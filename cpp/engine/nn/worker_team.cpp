@@ -9,7 +9,7 @@ namespace {
 
 // Some ten microseconds: longer than members of equal work differ, shorter than a sleeping thread
 // takes to wake.
-constexpr int kSpins = 400;
+constexpr int kSpins = 3000;
 
 }  // namespace
 
