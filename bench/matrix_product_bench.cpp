@@ -1,6 +1,7 @@
 // Products of the sizes that training asks for, ours beside LibTorch's (MKL) on one thread: rows x
 // 128 by 128 x 128 forward (weights transposed) and backward, and a weight's gradient over the rows.
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <benchmark/benchmark.h>
 
 #include "cpp/engine/nn/matrix_product.h"
