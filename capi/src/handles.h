@@ -33,6 +33,7 @@ enum class Tag : std::uint32_t {
   kBytes = 0x7468627eU,
   kError = 0x7468657eU,
   kCancel = 0x74686e7eU,
+  kMerger = 0x7468677eU,
   kReleased = 0xdeadbeefU,
 };
 

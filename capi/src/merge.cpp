@@ -1,9 +1,14 @@
 // Merging models as a recipe says. Nothing here needs the engine.
 #include "cpp/core/merge/merge.h"
 
+#include <filesystem>
+#include <optional>
+
 #include "capi/src/handles.h"
+#include "capi/src/merge_options.h"
 #include "capi/src/schemas.h"
 #include "cpp/core/base/options.h"
+#include "cpp/core/base/runtime.h"
 
 namespace theriac::capi {
 namespace {
@@ -11,9 +16,11 @@ namespace {
 struct MergeDocument {
   std::string output, name, working_folder;
   std::string accumulate = "float32";
-  std::int64_t shard_bytes = 5'000'000'000, memory_limit = 0;
+  std::string hub_cache, adapter_dtype = "model", intermediate_folder;
+  std::int64_t shard_bytes = 5'000'000'000, memory_limit = 0, io_threads = 0;
   bool dry_run = false, overwrite = false, resume = false, verify_on_resume = true, strict = false;
-  bool write_card = true, copy_side_files = true, allow_non_finite = false;
+  bool write_card = true, copy_side_files = true, copy_tokenizer = true, allow_non_finite = false;
+  bool verify = false, allow_crimes = false;
   static const OptionTable<MergeDocument>& table();
 };
 
@@ -27,6 +34,17 @@ const OptionTable<MergeDocument>& MergeDocument::table() {
           .text("name", &MergeDocument::name, "of the recipe's file, for messages")
           .text("working_folder", &MergeDocument::working_folder,
                 "where relative paths of models start; empty: the process's own")
+          .text(
+              "hub_cache", &MergeDocument::hub_cache,
+              "folder of the hub's client (models--ORG--NAME/...), where models named ORG/NAME are "
+              "looked for; empty: nowhere")
+          .text(
+              "intermediate_folder", &MergeDocument::intermediate_folder,
+              "where the named documents of a recipe are made and kept; empty: in a folder that is "
+              "removed at the end")
+          .choice("adapter_dtype", &MergeDocument::adapter_dtype,
+                  {"model", "float32", "bfloat16", "float16"},
+                  "element type that weights changed by an adapter count as; model: their own")
           .choice("accumulate", &MergeDocument::accumulate, {"float32", "native"},
                   "arithmetic in float32 with one rounding, or rounded after each operation to the "
                   "type of the base, as mergekit does")
@@ -34,17 +52,69 @@ const OptionTable<MergeDocument>& MergeDocument::table() {
                    "a new file begins where one would grow beyond it")
           .integer("memory_limit", &MergeDocument::memory_limit, {0, kMostBytes},
                    "bytes of all buffers together; 0: none")
+          .integer("io_threads", &MergeDocument::io_threads, {0, 1024},
+                   "threads beside the context's, so that more reads are under way")
           .flag("overwrite", &MergeDocument::overwrite, "replace a model folder of that name")
-          .flag("resume", &MergeDocument::resume, "go on with what a stopped run left")
+          .flag("resume", &MergeDocument::resume,
+                "go on with what a stopped run left; with an empty recipe, with that run's recipe "
+                "and "
+                "options")
           .flag("verify_on_resume", &MergeDocument::verify_on_resume,
                 "read again what the stopped run had finished")
+          .flag("verify", &MergeDocument::verify,
+                "read the finished files again and compare checksums")
+          .flag("allow_crimes", &MergeDocument::allow_crimes,
+                "merge models of different architectures by their tensors' names")
           .flag("strict", &MergeDocument::strict, "warnings of the recipe are errors")
           .flag("write_card", &MergeDocument::write_card, "write README.md")
           .flag("copy_side_files", &MergeDocument::copy_side_files,
                 "copy the tokenizer's and generation's files")
+          .flag("copy_tokenizer", &MergeDocument::copy_tokenizer, "of these, the tokenizer's")
           .flag("allow_non_finite", &MergeDocument::allow_non_finite,
                 "accept NaN or infinity made of finite numbers");
   return options;
+}
+
+std::optional<tensorfile::DType> adapter_dtype(const std::string& name) {
+  if (name == "float32") return tensorfile::DType::kF32;
+  if (name == "bfloat16") return tensorfile::DType::kBF16;
+  if (name == "float16") return tensorfile::DType::kF16;
+  return std::nullopt;
+}
+
+// What a merge was asked for, so that it can be resumed by its output's name alone.
+struct Request {
+  std::string recipe;
+  Json options;
+  std::uint64_t seed = 0;
+
+  std::string text() const {
+    return dump_json(Json{{"recipe", recipe}, {"options", options}, {"seed", seed}});
+  }
+  static Request stored(const std::string& output) {
+    const auto text = merge::stored_request(output);
+    if (!text) {
+      throw Error(Code::kNotFound, "there is no stopped merge into '" + output +
+                                       "' that could be resumed without its recipe")
+          .at("output", output);
+    }
+    const Json json = parse_json(*text, "merge.request", Code::kDataError);
+    if (!json.is_object() || !json.value("recipe", Json()).is_string() ||
+        !json.value("options", Json()).is_object() ||
+        !json.value("seed", Json()).is_number_unsigned()) {
+      throw Error(Code::kDataError, "the request of the stopped merge into '" + output +
+                                        "' cannot be read; resume it with its recipe")
+          .at("output", output);
+    }
+    return {json.at("recipe"), json.at("options"), json.at("seed")};
+  }
+};
+
+// Folders as they are named now: resuming may start elsewhere.
+void make_absolute(Json& options, const char* key, bool always) {
+  const std::string folder = options.value(key, std::string());
+  if (folder.empty() && !always) return;
+  options[key] = std::filesystem::absolute(folder.empty() ? "." : folder).string();
 }
 
 merge::MergeOptions merge_options(const MergeDocument& document, const ContextSettings& settings) {
@@ -62,7 +132,17 @@ merge::MergeOptions merge_options(const MergeDocument& document, const ContextSe
   options.strict = document.strict;
   options.write_card = document.write_card;
   options.copy_side_files = document.copy_side_files;
+  options.copy_tokenizer = document.copy_tokenizer;
+  options.verify = document.verify;
+  options.allow_crimes = document.allow_crimes;
   options.working_folder = document.working_folder;
+  options.hub_cache = document.hub_cache;
+  options.intermediate_folder = document.intermediate_folder;
+  options.adapter_dtype = adapter_dtype(document.adapter_dtype);
+  if (document.io_threads > 0) {
+    const int own = settings.runtime.threads > 0 ? settings.runtime.threads : available_cores();
+    options.execute.threads = own + static_cast<int>(document.io_threads);
+  }
   options.version = theriac_version();
   return options;
 }
@@ -70,6 +150,18 @@ merge::MergeOptions merge_options(const MergeDocument& document, const ContextSe
 }  // namespace
 
 Json merge_schema() { return MergeDocument::table().schema(); }
+
+merge::MergeOptions merge_options_of(const Json& document, const ContextSettings& settings,
+                                     const std::string& path) {
+  for (const char* key : {"output", "dry_run", "name", "working_folder", "strict"}) {
+    if (document.is_object() && document.contains(key)) {
+      throw Error(Code::kInvalidArgument,
+                  "option '" + (path.empty() ? "" : path + ".") + key + "' has no meaning here")
+          .at("option", key);
+    }
+  }
+  return merge_options(MergeDocument::table().parse(document, path), settings);
+}
 
 }  // namespace theriac::capi
 
@@ -84,18 +176,33 @@ theriac_status theriac_merge_recipe(const theriac_context* context, const char* 
   return guard("theriac_merge_recipe", error, [&] {
     const theriac_context& self = need(context, "context");
     theriac_bytes*& target = need_out(out, "out");
-    const std::string_view words = text(recipe, recipe_length, "recipe");
-    const MergeDocument document =
-        MergeDocument::table().parse(options(options_json, options_length, "options_json"));
-    const merge::MergeOptions settings = merge_options(document, self.settings);
+    Request request;
+    request.recipe = text(recipe, recipe_length, "recipe");
+    request.options = options(options_json, options_length, "options_json");
+    request.seed = self.settings.seed;
+    MergeDocument document = MergeDocument::table().parse(request.options);
+    if (request.recipe.empty() && document.resume && !document.output.empty()) {
+      const std::string output = document.output;
+      request = Request::stored(output);
+      document = MergeDocument::table().parse(request.options);
+      document.output = output;
+      document.resume = true;
+    }
+    make_absolute(request.options, "working_folder", true);
+    make_absolute(request.options, "intermediate_folder", false);
+    make_absolute(request.options, "hub_cache", false);
+    merge::MergeOptions settings = merge_options(document, self.settings);
+    settings.execute.seed = request.seed;
+    settings.request = request.text();
     const std::string name = document.name.empty() ? "recipe" : document.name;
     Job job = make_job(callbacks);
     if (!document.dry_run && document.output.empty())
       throw Error(Code::kInvalidArgument, "option 'output' is missing: the folder to make")
           .at("option", "output");
     const merge::MergeReport report =
-        document.dry_run ? merge::plan_recipe(words, name, settings, job)
-                         : merge::merge_recipe(words, name, document.output, settings, job);
+        document.dry_run
+            ? merge::plan_recipe(request.recipe, name, settings, job)
+            : merge::merge_recipe(request.recipe, name, document.output, settings, job);
     target = make_bytes(dump_json(report.json));
   });
 }

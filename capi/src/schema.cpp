@@ -2,11 +2,31 @@
 #include "capi/src/handles.h"
 #include "capi/src/schemas.h"
 #include "cpp/core/base/options.h"
+#include "cpp/core/merge/method_parameters.h"
 
 namespace theriac::capi {
 namespace {
 
 constexpr std::string_view kMethodPrefix = "method.";
+constexpr std::string_view kMergePrefix = "merge.";
+
+// Parameters of a merge method, as a recipe gives them.
+Json merge_method_schema(const std::string& name) {
+  if (const auto* method = merge::find_method(name)) return merge::parameter_schema(*method);
+  const std::string near = nearest_name(name, merge::method_names());
+  throw Error(Code::kNotFound,
+              "no merge method '" + name + "'" +
+                  (near.empty() ? std::string() : "; did you mean '" + near + "'?"))
+      .at("got", std::string(kMergePrefix) + name);
+}
+
+Json list_merge_methods() {
+  Json out = Json::array();
+  for (const merge::MethodDeclaration& method : merge::merge_methods()) {
+    out.push_back(Json{{"name", method.name}, {"doc", method.doc}, {"paper", method.paper}});
+  }
+  return out;
+}
 
 Json model_fit_schema() {
   return Json::parse(R"({"title": "model.fit", "type": "object", "properties": {
@@ -31,8 +51,9 @@ Json from_engine(const std::string& name) {
     if (known == name) return entry.at("schema");
     names.push_back(known);
   }
-  for (const char* front : {"context", "dataset.open", "dataset.generate", "dataset.split",
-                            "dataset.export", "model.fit", "merge"})
+  for (const char* front :
+       {"context", "dataset.open", "dataset.generate", "dataset.split", "dataset.export",
+        "model.fit", "merge", "merge.inspect", "merge.search", "merge.soup", "merger"})
     names.emplace_back(front);
   const std::string near = nearest_name(name, names);
   throw Error(Code::kNotFound,
@@ -44,8 +65,9 @@ Json from_engine(const std::string& name) {
 Json list_kinds() {
   Json json{{"kinds",
              {"context", "dataset.open", "dataset.generate", "dataset.split", "dataset.export",
-              "model.fit", "merge"}},
-            {"methods", Json::array()}};
+              "model.fit", "merge", "merge.inspect", "merge.search", "merge.soup", "merger"}},
+            {"methods", Json::array()},
+            {"merge_methods", list_merge_methods()}};
   try {
     for (const Json& entry : engine_methods()) {
       if (entry.value("family", "") == "document") {
@@ -71,6 +93,13 @@ Json find_schema(const std::string& kind) {
   if (kind == "dataset.export") return dataset_export_schema();
   if (kind == "model.fit") return model_fit_schema();
   if (kind == "merge") return merge_schema();
+  if (kind == "merge.inspect") return merge_inspect_schema();
+  if (kind == "merge.search") return merge_search_schema();
+  if (kind == "merge.soup") return merge_soup_schema();
+  if (kind == "merger") return merger_schema();
+  if (kind.starts_with(kMergePrefix)) {
+    return merge_method_schema(kind.substr(kMergePrefix.size()));
+  }
   return from_engine(kind);
 }
 

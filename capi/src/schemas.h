@@ -11,5 +11,9 @@ Json dataset_generate_schema();
 Json dataset_split_schema();
 Json dataset_export_schema();
 Json merge_schema();
+Json merge_inspect_schema();
+Json merge_search_schema();
+Json merge_soup_schema();
+Json merger_schema();
 
 }  // namespace theriac::capi

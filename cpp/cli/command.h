@@ -44,6 +44,7 @@ const std::vector<Command>& data_commands();
 const std::vector<Command>& codes_commands();
 const std::vector<Command>& model_commands();
 const std::vector<Command>& merge_commands();
+const std::vector<Command>& inspect_commands();
 
 // Exit statuses of the command.
 inline constexpr int kDone = 0, kInputFault = 1, kUsage = 2, kInternal = 3, kInterrupted = 130;

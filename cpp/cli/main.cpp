@@ -12,7 +12,8 @@ namespace {
 
 std::vector<Command> all_commands() {
   std::vector<Command> all;
-  for (const auto& group : {data_commands(), codes_commands(), model_commands(), merge_commands()})
+  for (const auto& group :
+       {data_commands(), codes_commands(), model_commands(), merge_commands(), inspect_commands()})
     all.insert(all.end(), group.begin(), group.end());
   return all;
 }

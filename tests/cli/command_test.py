@@ -305,6 +305,8 @@ def examples_run(b):
     (b.folder / "example").mkdir()
     done = subprocess.run([b.examples / "example_cpp_train_and_evaluate", "example"], cwd=b.folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    done = subprocess.run([b.examples / "example_c_merge", "merge-example"], cwd=b.folder, capture_output=True, text=True)
+    assert done.returncode == 0 and "0.3333" in done.stdout, done.stdout + done.stderr
     done = subprocess.run([b.examples / "example_c_recommend", "nowhere", request], cwd=b.folder, capture_output=True, text=True)
     assert done.returncode == 1 and "nowhere" in done.stderr
 
@@ -341,10 +343,13 @@ def read_safetensors(path):
     return out
 
 
+# A base of ones and three fine-tuned models.
+SIX = {"base": [1, 1, 1, 1, 1, 1], "one": [1.9, 0.8, 1, 1.5, 0.4, 1.1], "two": [0.6, 1.3, 1, 1.5, 1.2, 0.2], "three": [1.1, 0.3, 1, 0.5, 1.3, 1.4]}
+
+
 @test
 def merge_makes_a_model_of_three(b):
-    values = {"base": [1, 1, 1, 1, 1, 1], "one": [1.9, 0.8, 1, 1.5, 0.4, 1.1], "two": [0.6, 1.3, 1, 1.5, 1.2, 0.2], "three": [1.1, 0.3, 1, 0.5, 1.3, 1.4]}
-    for name, row in values.items():
+    for name, row in SIX.items():
         write_safetensors(b.folder / "merge" / name / "model.safetensors", {"model.layers.0.w.weight": ([2, 3], row)})
         (b.folder / "merge" / name / "config.json").write_text('{"num_hidden_layers": 1, "note": "kept"}')
     recipe = b.folder / "merge" / "ties.yml"
@@ -361,6 +366,81 @@ def merge_makes_a_model_of_three(b):
     recipe.write_text(recipe.read_text().replace("merge_method: ties", "merge_method: tie"))
     b.fails(2, ["ties"], "merge", recipe, "merge/other", "--quiet")
     assert not (b.folder / "merge/other").exists()
+
+
+@test
+def merge_takes_every_option_of_mergekit(b):
+    for name, row in {"one": [1, 2], "two": [3, 6]}.items():
+        write_safetensors(b.folder / "options" / name / "model.safetensors", {"model.layers.0.w.weight": ([2], row)})
+        (b.folder / "options" / name / "tokenizer.json").write_text("{}")
+    recipe = b.folder / "options" / "mean.yml"
+    recipe.write_text("merge_method: linear\nmodels: [{model: options/one}, {model: options/two}]\nparameters: {weight: 1}\n")
+    with_values = {"transformers-cache": "cache", "lora-merge-cache": "cache", "lora-merge-dtype": "torch.float32", "device": "cuda",
+                   "out-shard-size": "5B", "random-seed": "3", "num-threads": "1", "write-threads": "2", "io-threads": "1"}
+    flags = ["allow-crimes", "cuda", "low-cpu-memory", "clone-tensors", "trust-remote-code", "lazy-unpickle", "safe-serialization", "read-to-gpu",
+             "multi-gpu", "gpu-rich", "async-write", "write-model-card", "copy-tokenizer"]
+    words = [word for name, value in with_values.items() for word in (f"--{name}", value)]
+    done = b.run("merge", recipe, "options/out", "-v", "--verify", *words, *(f"--{flag}" for flag in flags))
+    notes = [line for line in done.stderr.splitlines() if "note: --" in line]
+    ignored = {"lora-merge-cache", "device", "write-threads", "cuda", "low-cpu-memory", "clone-tensors", "trust-remote-code", "lazy-unpickle",
+               "read-to-gpu", "multi-gpu", "gpu-rich", "async-write"}
+    assert {line.split("note: --")[1].split()[0] for line in notes} == ignored and len(notes) == len(ignored), done.stderr
+    assert read_safetensors(b.folder / "options/out/model.safetensors")["model.layers.0.w.weight"] == (2.0, 4.0)
+    b.run("merge", recipe, "options/bare", "--quiet", *(f"--no-{flag}" for flag in flags))
+    assert not (b.folder / "options/bare/README.md").exists() and not (b.folder / "options/bare/tokenizer.json").exists()
+    assert (b.folder / "options/out/README.md").exists() and (b.folder / "options/out/tokenizer.json").exists()
+
+
+@test
+def merge_resumes_by_the_outputs_name(b):
+    write_safetensors(b.folder / "resume" / "model" / "model.safetensors", {"model.layers.0.w.weight": ([2], [1, 1e6])})
+    recipe = b.folder / "resume" / "r.yml"
+    recipe.write_text("merge_method: linear\nmodels: [{model: resume/model, parameters: {weight: 1}}]\nout_dtype: float16\n")
+    b.fails(1, ["no stopped merge"], "merge", "resume", "resume/out", "--quiet")
+    b.fails(1, ["NaN or infinite", "resume"], "merge", recipe, "resume/out", "--quiet")
+    recipe_elsewhere = recipe.rename(b.folder / "resume" / "moved.yml")
+    b.fails(1, ["NaN or infinite"], "merge", "resume", "resume/out", "--quiet")
+    assert not (b.folder / "resume/out").exists()
+    b.run("merge", "resume", recipe_elsewhere, "resume/out", "--quiet", "--set", "allow_non_finite=true")
+    assert (b.folder / "resume/out/model.safetensors").exists() and not list((b.folder / "resume").glob(".out*"))
+
+
+@test
+def inspect_compares_fine_tuned_models(b):
+    for name, row in SIX.items():
+        write_safetensors(b.folder / "inspect" / name / "model.safetensors", {"model.layers.0.w.weight": ([2, 3], row)})
+    report = b.json("merge", "inspect", "inspect/one", "inspect/two", "inspect/three", "--base", "inspect/base", "--report", "inspect/page.html")
+    cosine = report["global"]["cosine"]
+    assert abs(cosine[0][1] + 0.280933) < 1e-6 and abs(cosine[1][2] + 0.699637) < 1e-6, cosine
+    assert "<svg" in (b.folder / "inspect/page.html").read_text()
+    table = b.run("merge", "inspect", "inspect/one", "inspect/two", "--base", "inspect/base", "--quiet").stdout
+    assert "-0.2809" in table and "model.layers.0" in table, table
+    b.fails(2, ["--base"], "merge", "inspect", "inspect/one")
+    b.fails(1, ["nowhere"], "merge", "inspect", "nowhere", "--base", "inspect/base")
+
+
+@test
+def search_and_soup_ask_a_command(b):
+    for name, row in SIX.items():
+        write_safetensors(b.folder / "search" / name / "model.safetensors", {"model.layers.0.w.weight": ([2, 3], row)})
+    judge = b.folder / "search" / "judge.py"
+    judge.write_text("import struct, sys\ndata = open(sys.argv[1] + '/model.safetensors', 'rb').read()\n"
+                     "n = struct.unpack('<Q', data[:8])[0]\nw = struct.unpack('<6f', data[8 + n:])\n"
+                     "print('distance')\nprint(abs(w[0] - 1.45) + abs(w[5] - 0.8))\n")
+    recipe = b.folder / "search" / "recipe.yml"
+    recipe.write_text("merge_method: task_arithmetic\nbase_model: search/base\nmodels:\n"
+                      "  - {model: search/one, parameters: {weight: 0.1}}  # kept\n  - {model: search/two, parameters: {weight: 0.1}}\n")
+    evaluate = f"{sys.executable} {judge} {{model}}"
+    report = b.json("merge", "search", recipe, "search/out", "--vary", "models[*].parameters.weight=0:1", "--evaluate", evaluate,
+                    "--evaluations", "40", "--minimize", "--seed", "1")
+    assert report["best"]["score"] < report["evaluations"][0]["score"] / 4, report["best"]
+    assert len(report["evaluations"]) == 40 and "# kept" in (b.folder / "search/out/mergekit_config.yml").read_text()
+    report = b.json("merge", "soup", "search/one", "search/two", "search/three", "-o", "search/soup", "--evaluate", evaluate, "--minimize")
+    assert report["best"]["score"] <= min(e["score"] for e in report["evaluations"][:3]), report
+    b.fails(2, ["{model}"], "merge", "soup", "search/one", "-o", "search/x", "--evaluate", "echo 1")
+    b.fails(1, ["status 3"], "merge", "soup", "search/one", "-o", "search/x", "--evaluate", "exit 3 # {model}", "--quiet")
+    b.fails(1, ["no number"], "merge", "soup", "search/one", "-o", "search/x", "--evaluate", "echo {model}", "--quiet")
+    assert not (b.folder / "search/x").exists()
 
 
 # medication.md 12.6: cohort, policy, fixture, patients, visits, dx, px, ATC3, medications a visit, unmapped rows, ground-truth DDI,

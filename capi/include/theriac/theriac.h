@@ -128,6 +128,7 @@ typedef struct theriac_context theriac_context; /* device, thread budget, seed, 
 typedef struct theriac_dataset theriac_dataset; /* columnar and immutable; shared by threads */
 typedef struct theriac_model theriac_model; /* exclusive while fitting, then shared by threads */
 typedef struct theriac_session theriac_session; /* one thread's scoring state over a model */
+typedef struct theriac_merger theriac_merger;   /* models to be merged, added one by one */
 typedef struct theriac_result theriac_result;   /* a report with its table; immutable */
 
 /* Declared by the Arrow C data interface and by DLPack; include their headers to look inside. */
@@ -153,6 +154,20 @@ typedef struct theriac_callbacks {
   const theriac_cancel *cancel; /* must outlive the call */
 } theriac_callbacks;
 
+/* Scores a merged model, for searches. `model` is the absolute path of a model folder, NUL-terminated,
+ * which is removed after the call. Write the score and return 0; leave NaN for a model that has none
+ * (it counts as the worst). Return -7 when the host's own code failed (the search then returns
+ * THERIAC_CALLBACK_FAILED), anything else to cancel (THERIAC_CANCELLED). Called on the thread that made
+ * the blocking call. Must not throw or longjmp. */
+typedef int32_t(THERIAC_CALL *theriac_evaluate_fn)(const char *model, double *score, void *user);
+
+/* Set struct_size to sizeof(theriac_evaluator). */
+typedef struct theriac_evaluator {
+  size_t struct_size;
+  theriac_evaluate_fn evaluate;
+  void *user;
+} theriac_evaluator;
+
 /* Levels: 0 debug, 1 info, 2 warning, 3 error. Called from any thread, possibly at once. Never
  * carries patient data. */
 typedef void(THERIAC_CALL *theriac_log_fn)(int32_t level, const char *component,
@@ -176,9 +191,10 @@ THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
 theriac_build_info(theriac_bytes **out, theriac_error **error) THERIAC_NOEXCEPT;
 
 /* JSON Schema of a configuration document. `kind`: "context", "dataset.open", "dataset.generate",
- * "dataset.split", "dataset.export", "model.fit", "merge", "model.evaluate", "session", "request", or
- * "method.NAME"; NULL lists the kinds and methods. "method.*" and the list's methods need the
- * engine. */
+ * "dataset.split", "dataset.export", "model.fit", "merge", "merge.inspect", "merge.search",
+ * "merge.soup", "merge.METHOD" (options of a merge method), "merger", "model.evaluate", "session",
+ * "request", or "method.NAME"; NULL lists the kinds and methods. "method.*" and the list's methods need
+ * the engine. */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
 theriac_schema(const char *kind, size_t kind_length, theriac_bytes **out,
                theriac_error **error) THERIAC_NOEXCEPT;
@@ -423,11 +439,87 @@ THERIAC_API void THERIAC_CALL theriac_session_release(theriac_session *session) 
  * "merge"): {"output": DIR, "dry_run": false, "accumulate": "float32" | "native", "memory_limit": 0,
  * "resume": false, "overwrite": false, ...}. `out` receives a JSON report. The context gives threads
  * and seed; the bytes written do not depend on the threads. Nothing stands under the output's name
- * before all of it is complete; after a cancel or a crash the same call with "resume" goes on. */
+ * before all of it is complete; after a cancel or a crash the same call with "resume" goes on, and so
+ * does one with an empty recipe and no other options than "output" and "resume". */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_merge_recipe(
     const theriac_context *context, const char *recipe, size_t recipe_length,
     const char *options_json, size_t options_length, const theriac_callbacks *callbacks,
     theriac_bytes **out, theriac_error **error) THERIAC_NOEXCEPT;
+
+/* Says what fine-tuning did to several models of one base: sizes of the task vectors, cosines, sign
+ * conflicts, overlap of the largest changes, singular task interference and subspace alignment; by
+ * tensor, by layer and as a whole, in bounded memory. Options (schema "merge.inspect"): {"base": DIR,
+ * "models": [DIR, ...], "density": 0.2, "rank": 0, "spectral_limit": 256, "page": FILE.html (also
+ * written as one self-contained page), ...}. `out` receives a JSON report (docs/merging.md). */
+THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
+theriac_merge_inspect(const theriac_context *context, const char *options_json,
+                      size_t options_length, const theriac_callbacks *callbacks,
+                      theriac_bytes **out, theriac_error **error) THERIAC_NOEXCEPT;
+
+/* Varies numbers of a recipe by CMA-ES: merges each candidate into a temporary folder, has it scored,
+ * removes it, and merges the best one into the output. Options (schema "merge.search"): {"output": DIR,
+ * "leaves": ["models[*].parameters.weight=0:1", ...], "evaluations": 100, "minimize": false, "resume":
+ * false, "merge": {as theriac_merge_recipe}, ...}. The context's seed decides the candidates. `out`
+ * receives a JSON report. Scores and the best recipe are kept beside the output (docs/merging.md): after
+ * a cancel or a failure the error's details name the recipe ("best"), and the same call with "resume"
+ * repeats no evaluation. */
+THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
+theriac_merge_search(const theriac_context *context, const char *recipe, size_t recipe_length,
+                     const char *options_json, size_t options_length,
+                     const theriac_evaluator *evaluator, const theriac_callbacks *callbacks,
+                     theriac_bytes **out, theriac_error **error) THERIAC_NOEXCEPT;
+
+/* A greedy soup: scores every model alone, then averages them in that order, keeping each one that does
+ * not make the score worse, and merges the result into the output. Options (schema "merge.soup"):
+ * {"output": DIR, "models": [DIR, ...], "minimize": false, "resume": false, "merge": {...}, ...}. Else as
+ * theriac_merge_search. */
+THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
+theriac_merge_soup(const theriac_context *context, const char *options_json, size_t options_length,
+                   const theriac_evaluator *evaluator, const theriac_callbacks *callbacks,
+                   theriac_bytes **out, theriac_error **error) THERIAC_NOEXCEPT;
+
+/* ---- Mergers: models added one by one -------------------------------------------------------- */
+
+/* A merge without a recipe's text. `method`: as in a recipe ("linear", "ties", ...). Options (schema
+ * "merger"): {"base_model": DIR, "parameters": {"lambda": 0.5, ...}, "dtype": "", "out_dtype": ""}.
+ * Relative paths start from the process's own folder. Needs no engine. */
+THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
+theriac_merger_create(const theriac_context *context, const char *method, size_t method_length,
+                      const char *options_json, size_t options_length, theriac_merger **out,
+                      theriac_error **error) THERIAC_NOEXCEPT;
+
+/* Adds a model's folder or file. Parameters: of this model, {"weight": 0.5, "density": ...}, values as
+ * in a recipe; NULL for none. The weights are not read yet, whatever the method: the path is remembered
+ * with a fingerprint (tensors, sizes and times of files), and finishing refuses a model that changed.
+ * Exclusive. A failed call leaves the merger as it was. (Adding a theriac_model may come as a function
+ * of its own.) */
+THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_merger_add(
+    theriac_merger *merger, const char *path, size_t path_length, const char *parameters_json,
+    size_t parameters_length, theriac_error **error) THERIAC_NOEXCEPT;
+
+/* JSON: method, base, parameters, models with fingerprints, whether they are enough ("complete"), and
+ * the recipe that finishing carries out. */
+THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_merger_info(
+    const theriac_merger *merger, theriac_bytes **out, theriac_error **error) THERIAC_NOEXCEPT;
+
+/* Merges what was added into a model folder, in a stream. Options: schema "merge", without "output",
+ * "dry_run", "name", "working_folder" and "strict". `out` receives the report of theriac_merge_recipe. The
+ * merger stays as it is: more models can be added, and finishing again into another folder gives the next
+ * state. THERIAC_INVALID_STATE without models, or with one that changed since it was added. */
+THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_merger_finish(
+    const theriac_merger *merger, const char *path, size_t path_length, const char *options_json,
+    size_t options_length, const theriac_callbacks *callbacks, theriac_bytes **out,
+    theriac_error **error) THERIAC_NOEXCEPT;
+
+/* Writes a JSON file that theriac_merger_load reads back, whole or not at all. It holds paths and
+ * fingerprints, not weights. */
+THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
+theriac_merger_save(const theriac_merger *merger, const char *path, size_t path_length,
+                    int32_t overwrite, theriac_error **error) THERIAC_NOEXCEPT;
+THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
+theriac_merger_load(const theriac_context *context, const char *path, size_t path_length,
+                    theriac_merger **out, theriac_error **error) THERIAC_NOEXCEPT;
+THERIAC_API void THERIAC_CALL theriac_merger_release(theriac_merger *merger) THERIAC_NOEXCEPT;
 
 /* ---- Results --------------------------------------------------------------------------------- */
 

@@ -98,6 +98,10 @@ class CancelToken {
   internal::Owned<theriac_cancel, theriac_cancel_release> handle_;
 };
 
+// The score of a model folder, which is removed afterwards; NaN for a model that has none. May throw: the
+// exception comes out of the call.
+using Evaluate = std::function<double(const std::string& model)>;
+
 namespace internal {
 
 // The callbacks struct for one call; carries an exception of the host's function back to the
@@ -137,6 +141,47 @@ class Callbacks {
   theriac_callbacks raw_{};
   std::exception_ptr thrown_;
 };
+
+// The evaluator struct for one call, in the same way.
+class Evaluator {
+ public:
+  explicit Evaluator(const Evaluate& evaluate) : evaluate_(evaluate) {
+    raw_.struct_size = sizeof(raw_);
+    raw_.evaluate = &Evaluator::call;
+    raw_.user = this;
+  }
+  const theriac_evaluator* get() const noexcept { return &raw_; }
+  template <class Call>
+  void run(Callbacks& callbacks, Call&& call) {
+    try {
+      callbacks.run(std::forward<Call>(call));
+    } catch (const Exception&) {
+      if (thrown_) std::rethrow_exception(thrown_);
+      throw;
+    }
+  }
+
+ private:
+  static std::int32_t call(const char* model, double* score, void* user) {
+    auto* self = static_cast<Evaluator*>(user);
+    try {
+      *score = self->evaluate_(model);
+      return 0;
+    } catch (...) {
+      self->thrown_ = std::current_exception();
+      return -7;
+    }
+  }
+  const Evaluate& evaluate_;
+  theriac_evaluator raw_{};
+  std::exception_ptr thrown_;
+};
+
+// Text out of a long call.
+inline std::string taken(theriac_bytes* bytes) {
+  const Owned<theriac_bytes, theriac_bytes_release> owned(bytes);
+  return {theriac_bytes_data(bytes), theriac_bytes_size(bytes)};
+}
 
 }  // namespace internal
 
@@ -185,13 +230,103 @@ class Context {
       return theriac_merge_recipe(get(), recipe.data(), recipe.size(), options_json.data(),
                                   options_json.size(), callbacks.get(), &bytes, error);
     });
-    const internal::Owned<theriac_bytes, theriac_bytes_release> owned(bytes);
-    return {theriac_bytes_data(bytes), theriac_bytes_size(bytes)};
+    return internal::taken(bytes);
+  }
+  // What fine-tuning did to several models of one base; returns the report.
+  std::string inspect(std::string_view options_json, const Progress& progress = {},
+                      const CancelToken* cancel = nullptr) const {
+    internal::Callbacks callbacks(progress, cancel);
+    theriac_bytes* bytes = nullptr;
+    callbacks.run([&](theriac_error** error) {
+      return theriac_merge_inspect(get(), options_json.data(), options_json.size(), callbacks.get(),
+                                   &bytes, error);
+    });
+    return internal::taken(bytes);
+  }
+  // Varies numbers of a recipe and merges the best candidate; returns the report.
+  std::string search(std::string_view recipe, std::string_view options_json,
+                     const Evaluate& evaluate, const Progress& progress = {},
+                     const CancelToken* cancel = nullptr) const {
+    internal::Callbacks callbacks(progress, cancel);
+    internal::Evaluator evaluator(evaluate);
+    theriac_bytes* bytes = nullptr;
+    evaluator.run(callbacks, [&](theriac_error** error) {
+      return theriac_merge_search(get(), recipe.data(), recipe.size(), options_json.data(),
+                                  options_json.size(), evaluator.get(), callbacks.get(), &bytes,
+                                  error);
+    });
+    return internal::taken(bytes);
+  }
+  // Averages the models that do not make the score worse; returns the report.
+  std::string soup(std::string_view options_json, const Evaluate& evaluate,
+                   const Progress& progress = {}, const CancelToken* cancel = nullptr) const {
+    internal::Callbacks callbacks(progress, cancel);
+    internal::Evaluator evaluator(evaluate);
+    theriac_bytes* bytes = nullptr;
+    evaluator.run(callbacks, [&](theriac_error** error) {
+      return theriac_merge_soup(get(), options_json.data(), options_json.size(), evaluator.get(),
+                                callbacks.get(), &bytes, error);
+    });
+    return internal::taken(bytes);
   }
   theriac_context* get() const noexcept { return handle_.get(); }
 
  private:
   internal::Owned<theriac_context, theriac_context_release> handle_;
+};
+
+// Models added one by one and merged at the end.
+class Merger {
+ public:
+  Merger(const Context& context, std::string_view method, std::string_view options_json = {}) {
+    theriac_merger* raw = nullptr;
+    internal::invoke([&](theriac_error** error) {
+      return theriac_merger_create(context.get(), method.data(), method.size(), options_json.data(),
+                                   options_json.size(), &raw, error);
+    });
+    handle_.reset(raw);
+  }
+  static Merger load(const Context& context, std::string_view path) {
+    Merger merger;
+    theriac_merger* raw = nullptr;
+    internal::invoke([&](theriac_error** error) {
+      return theriac_merger_load(context.get(), path.data(), path.size(), &raw, error);
+    });
+    merger.handle_.reset(raw);
+    return merger;
+  }
+  void add(std::string_view path, std::string_view parameters_json = {}) {
+    internal::invoke([&](theriac_error** error) {
+      return theriac_merger_add(get(), path.data(), path.size(), parameters_json.data(),
+                                parameters_json.size(), error);
+    });
+  }
+  std::string info() const {
+    return internal::text_from([&](theriac_bytes** out, theriac_error** error) {
+      return theriac_merger_info(get(), out, error);
+    });
+  }
+  // Writes a model folder; returns the report.
+  std::string finish(std::string_view path, std::string_view options_json = {},
+                     const Progress& progress = {}, const CancelToken* cancel = nullptr) const {
+    internal::Callbacks callbacks(progress, cancel);
+    theriac_bytes* bytes = nullptr;
+    callbacks.run([&](theriac_error** error) {
+      return theriac_merger_finish(get(), path.data(), path.size(), options_json.data(),
+                                   options_json.size(), callbacks.get(), &bytes, error);
+    });
+    return internal::taken(bytes);
+  }
+  void save(std::string_view path, bool overwrite = false) const {
+    internal::invoke([&](theriac_error** error) {
+      return theriac_merger_save(get(), path.data(), path.size(), overwrite ? 1 : 0, error);
+    });
+  }
+  theriac_merger* get() const noexcept { return handle_.get(); }
+
+ private:
+  Merger() = default;
+  internal::Owned<theriac_merger, theriac_merger_release> handle_;
 };
 
 class Dataset {

@@ -186,6 +186,16 @@ void sweep_temporaries(const fs::path& target) noexcept {
   }
 }
 
+void remove_temporaries(const fs::path& folder) noexcept {
+  std::error_code ignored;
+  for (fs::directory_iterator entry(folder, ignored), end; !ignored && entry != end;
+       entry.increment(ignored)) {
+    const std::string name = entry->path().filename().string();
+    std::error_code failed;
+    if (name.starts_with('.') && name.ends_with(".tmp")) fs::remove(entry->path(), failed);
+  }
+}
+
 void sync_folder(const fs::path& folder) { sync_path(folder, O_RDONLY | O_DIRECTORY); }
 
 void check_replaceable(const fs::path& wanted, bool overwrite,

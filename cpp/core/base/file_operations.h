@@ -35,6 +35,8 @@ void claim_temporary(int descriptor) noexcept;
 // untouched for a minute. Call it once the target stands: until then one of them may be all there
 // is of an old target. Never throws.
 void sweep_temporaries(const std::filesystem::path& target) noexcept;
+// Removes files of such names from a folder: what a process left that was killed while it wrote one.
+void remove_temporaries(const std::filesystem::path& folder) noexcept;
 
 // Makes an entry of a folder durable. Network and FUSE file systems that cannot are forgiven.
 void sync_folder(const std::filesystem::path& folder);

@@ -275,6 +275,24 @@ std::optional<std::string> tied_key(const Json& config) {
   return find_tied(config, kConfigDepth, path) == nullptr ? std::nullopt : std::optional(path);
 }
 
+std::optional<std::pair<std::string, std::uint64_t>> vocabulary_key(const Json& config) {
+  if (!config.is_object()) return std::nullopt;
+  const auto rows = [](const Json& part) -> std::optional<std::uint64_t> {
+    const auto found = part.find("vocab_size");
+    if (found == part.end() || !found->is_number_integer()) return std::nullopt;
+    const auto size = found->get<std::int64_t>();
+    return size < 0 ? std::nullopt : std::optional(static_cast<std::uint64_t>(size));
+  };
+  if (const auto top = rows(config)) return std::pair("vocab_size", *top);
+  for (const char* part : {"text_config", "language_config", "llm_config", "decoder"}) {
+    const auto found = config.find(part);
+    if (found == config.end() || !found->is_object()) continue;
+    if (const auto inner = rows(*found))
+      return std::pair(part + std::string(".vocab_size"), *inner);
+  }
+  return std::nullopt;
+}
+
 std::optional<std::string> layer_count_key(const Json& config, const Stack& stack) {
   std::vector<std::string> keys;
   find_layer_keys(config, "", stack.layers, kConfigDepth, keys);

@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "cpp/core/base/json.h"
@@ -77,6 +78,10 @@ std::size_t find_stack(const Architecture& architecture, std::string_view module
 
 // Where config.json says tie_word_embeddings, as a path; nothing where it does not.
 std::optional<std::string> tied_key(const Json& config);
+
+// The key of config.json that holds the number of rows of the embedding, as a path ("vocab_size",
+// "text_config.vocab_size"), and that number. Nothing where it does not say.
+std::optional<std::pair<std::string, std::uint64_t>> vocabulary_key(const Json& config);
 
 // The key of config.json that holds a stack's number of layers, as a path ("num_hidden_layers",
 // "text_config.num_hidden_layers"): of the known names those whose value is the number inferred, and

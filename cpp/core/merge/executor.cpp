@@ -20,6 +20,7 @@
 
 #include "cpp/core/base/hash.h"
 #include "cpp/core/base/runtime.h"
+#include "cpp/core/merge/rounding_outcome.h"
 #include "cpp/core/tensorfile/convert.h"
 #include "cpp/core/tensorfile/layout.h"
 
@@ -32,8 +33,10 @@ using tensorfile::TensorRecord;
 using tensorfile::internal::shown;
 
 constexpr std::size_t kAlignment = 64;
-// Of work without passes: floats of a few models stay in the cache, which doubles the speed.
-constexpr std::uint64_t kPlainBlock = std::uint64_t{1} << 17;
+// Of work without passes: the floats of a few models stay in a core's own cache.
+constexpr std::uint64_t kPlainBlock = std::uint64_t{1} << 14;
+// How far ahead of the reads a source is asked for.
+constexpr std::uint64_t kAheadBytes = std::uint64_t{8} << 20;
 constexpr std::uint64_t kCopyBlockBytes = std::uint64_t{8} << 20;
 
 std::uint64_t product(const std::vector<std::uint64_t>& shape) {
@@ -73,16 +76,22 @@ class Preparation {
     if (!out_dtype_) out_dtype_ = dtype_;
   }
 
-  Work make(const PlannedTensor& planned) const {
-    Work work;
-    work.planned = &planned;
-    work.elements = product(planned.shape);
-    find_sources(work);
-    choose_kind(work);
-    if (work.kind == WorkKind::kMerge) ask_kernel(work);
-    cut(work);
-    check_memory(work);
-    return work;
+  void make_works() {
+    execution_.works.reserve(execution_.plan->tensors.size());
+    for (const PlannedTensor& planned : execution_.plan->tensors) {
+      Work& work = execution_.works.emplace_back();
+      work.planned = &planned;
+      work.elements = product(planned.shape);
+      find_sources(work);
+      choose_kind(work);
+      if (work.kind == WorkKind::kMerge) require_kernel(work);
+    }
+    number_tasks();
+    ask_kernels();
+    for (Work& work : execution_.works) {
+      cut(work);
+      check_memory(work);
+    }
   }
 
  private:
@@ -91,9 +100,8 @@ class Preparation {
       const TensorRecord& record = execution_.models.at(source.model)->at(source.tensor);
       work.sources.push_back(&record);
       if (!source.crop && record.shape != work.planned->shape) {
-        throw Error(Code::kUnsupported, "tensor " + shown(work.planned->name) +
-                                            ": rows that a tokenizer arranges are not supported "
-                                            "yet")
+        throw Error(Code::kInternal, "tensor " + shown(work.planned->name) +
+                                         ": its source has another shape than the plan says")
             .at("tensor", work.planned->name);
       }
     }
@@ -108,6 +116,10 @@ class Preparation {
     const bool number = tensorfile::is_float(first.dtype);
     work.dtype = number && out_dtype_ ? *out_dtype_ : first.dtype;
     work.arithmetic = dtype_ ? *dtype_ : first.dtype;
+    // As mergekit has it, slerp casts nothing by itself: its arithmetic is float32.
+    const bool casts = execution_.options.accumulate == Accumulate::kNative &&
+                       (dtype_ || execution_.plan->method->name != "slerp");
+    if (casts && work.arithmetic != DType::kF32) work.cast = work.arithmetic;
     const bool alone = planned.sources.size() == 1 && !planned.sources[0].crop;
     const bool plain = execution_.plan->method->name == "passthrough" && alone &&
                        !planned.sources[0].parameters.has("scale");
@@ -115,11 +127,14 @@ class Preparation {
       work.kind = WorkKind::kMerge;
     } else {
       work.base = -1;
-      work.kind = first.dtype == work.dtype ? WorkKind::kCopy : WorkKind::kConvert;
+      const bool as_it_is = first.dtype == work.dtype && first.computed == 0;
+      work.kind = as_it_is ? WorkKind::kCopy : WorkKind::kConvert;
     }
   }
 
-  void ask_kernel(Work& work) const;
+  void require_kernel(Work& work) const;
+  void number_tasks() const;
+  void ask_kernels() const;
 
   // Whole rows or elements a block, as many as fit; at least one.
   void cut(Work& work) const {
@@ -127,13 +142,14 @@ class Preparation {
       const std::uint64_t bytes = work.sources[0]->bytes;
       work.block = kCopyBlockBytes;
       work.blocks = (bytes + work.block - 1) / work.block;
-      work.unit_memory = std::min(bytes, work.block);
+      work.unit_memory = work.buffer = std::min(bytes, work.block);
       return;
     }
     const std::uint64_t wanted = std::max<std::uint64_t>(1, execution_.options.block_elements);
     switch (work.granularity) {
       case Granularity::kElements:
-        work.block = work.passes == 0 ? std::min(wanted, kPlainBlock) : wanted;
+        work.block =
+            work.passes + work.statistics_passes == 0 ? std::min(wanted, kPlainBlock) : wanted;
         break;
       case Granularity::kRows: {
         const std::uint64_t row = std::max<std::uint64_t>(1, row_length_of(work.planned->shape));
@@ -146,10 +162,17 @@ class Preparation {
     }
     work.blocks = (work.elements + work.block - 1) / work.block;
     const std::uint64_t count = std::min(work.block, work.elements);
-    std::uint64_t raw = bytes_each(work.dtype);
+    std::uint64_t raw = std::max(bytes_each(work.dtype), bytes_each(work.arithmetic));
     for (const TensorRecord* source : work.sources) raw = std::max(raw, bytes_each(source->dtype));
+    if (work.cast) raw = std::max(raw, bytes_each(*work.cast));
     const std::uint64_t floats = work.sources.size() + 1;
-    work.unit_memory = floats * aligned(4 * count) + aligned(raw * count) + kAlignment;
+    work.buffer = floats * aligned(4 * count) + aligned(raw * count) + kAlignment;
+    std::uint64_t beside = 0;  // one source is read after the other
+    for (std::size_t i = 0; i < work.sources.size(); ++i) {
+      const ModelFiles& model = *execution_.models[work.planned->sources[i].model];
+      beside = std::max(beside, model.memory(*work.sources[i], count));
+    }
+    work.unit_memory += work.buffer + beside;
   }
 
   void check_memory(const Work& work) const {
@@ -172,6 +195,20 @@ class Preparation {
   const MethodKernel* kernel_;
 };
 
+// Calls body(source, task) for each model, the base not among them.
+template <class Body>
+void for_each_model(const Work& work, const Body& body) {
+  const std::vector<PlannedSource>& sources = work.planned->sources;
+  for (std::size_t i = 0; i < sources.size(); ++i) {
+    if (static_cast<int>(i) == work.base) continue;
+    std::size_t before = 0;
+    for (std::size_t j = 0; j < i; ++j) {
+      if (static_cast<int>(j) != work.base && sources[j].model == sources[i].model) ++before;
+    }
+    body(i, std::pair(sources[i].model, before));
+  }
+}
+
 TensorContext context_of(const Execution& execution, const Work& work) {
   const PlannedTensor& planned = *work.planned;
   TensorContext out;
@@ -181,30 +218,84 @@ TensorContext context_of(const Execution& execution, const Work& work) {
   out.dtype = work.arithmetic;
   out.accumulate = execution.options.accumulate;
   out.parameters = &planned.parameters;
-  for (std::size_t i = 0; i < planned.sources.size(); ++i) {
-    if (static_cast<int>(i) == work.base) {
-      out.base_parameters = &planned.sources[i].parameters;
-    } else {
-      out.model_parameters.push_back(&planned.sources[i].parameters);
-      out.model_keys.push_back(i);
-    }
+  if (work.base >= 0) {
+    out.base_parameters = &planned.sources[static_cast<std::size_t>(work.base)].parameters;
   }
+  const auto& tasks = execution.tasks;
+  for_each_model(work, [&](std::size_t source, const auto& task) {
+    out.model_parameters.push_back(&planned.sources[source].parameters);
+    out.model_keys.push_back(source);
+    const auto found = std::lower_bound(tasks.begin(), tasks.end(), task);
+    out.model_tasks.push_back(static_cast<std::size_t>(found - tasks.begin()));
+  });
+  out.tasks = tasks.size();
   out.t = planned.t;
   out.seed = execution.options.seed;
+  out.folder = execution.options.folder;
   return out;
 }
 
-void Preparation::ask_kernel(Work& work) const {
+// The contexts of all tensors that are merged, and the statistics over them, if the method has any.
+class WholeModel {
+ public:
+  explicit WholeModel(const Execution& execution) : positions_(execution.works.size()) {
+    const MethodKernel* kernel = nullptr;
+    for (std::size_t i = 0; i < execution.works.size(); ++i) {
+      if (execution.works[i].kind != WorkKind::kMerge) continue;
+      kernel = execution.works[i].kernel;
+      positions_[i] = contexts_.size();
+      contexts_.push_back(context_of(execution, execution.works[i]));
+      contexts_.back().index = positions_[i];
+    }
+    if (kernel == nullptr || kernel->make_statistics == nullptr) return;
+    statistics_ = kernel->make_statistics(contexts_);
+    for (TensorContext& context : contexts_) context.statistics = statistics_.get();
+  }
+
+  ModelStatistics* statistics() const noexcept { return statistics_.get(); }
+  int passes() const { return statistics_ ? statistics_->passes() : 0; }
+  const TensorContext& context(std::size_t work) const { return contexts_[positions_[work]]; }
+
+ private:
+  std::vector<std::size_t> positions_;
+  std::vector<TensorContext> contexts_;
+  std::unique_ptr<ModelStatistics> statistics_;
+};
+
+void Preparation::require_kernel(Work& work) const {
   if (kernel_ == nullptr) {
     throw Error(Code::kUnsupported,
                 "the merge method '" + execution_.plan->method->name + "' is not implemented yet")
         .at("merge_method", execution_.plan->method->name);
   }
   work.kernel = kernel_;
-  const TensorContext context = context_of(execution_, work);
-  const auto merge = kernel_->make(context);  // refuses bad parameters before any work is done
-  work.granularity = merge->granularity();
-  work.passes = merge->passes();
+}
+
+void Preparation::number_tasks() const {
+  auto& tasks = execution_.tasks;
+  for (const Work& work : execution_.works) {
+    if (work.kind != WorkKind::kMerge) continue;
+    for_each_model(work, [&](std::size_t, const auto& task) {
+      const auto place = std::lower_bound(tasks.begin(), tasks.end(), task);
+      if (place == tasks.end() || *place != task) tasks.insert(place, task);
+    });
+  }
+}
+
+// Kernels refuse bad parameters before any work is done.
+void Preparation::ask_kernels() const {
+  const WholeModel whole(execution_);
+  if (whole.statistics() != nullptr) execution_.files = whole.statistics()->files();
+  for (std::size_t i = 0; i < execution_.works.size(); ++i) {
+    Work& work = execution_.works[i];
+    if (work.kind != WorkKind::kMerge) continue;
+    const auto merge = work.kernel->make(whole.context(i));
+    work.granularity = merge->granularity();
+    work.passes = merge->passes();
+    work.unit_memory = merge->workspace();
+    work.dtype = merge->output_dtype().value_or(work.dtype);
+    work.statistics_passes = whole.passes();
+  }
 }
 
 // ---- one block ---------------------------------------------------------------------------------
@@ -233,20 +324,6 @@ class Buffer {
   std::uint64_t size_ = 0;
 };
 
-std::uint64_t count_non_finite(const float* values, std::size_t count) {
-  std::uint64_t sum = 0;
-  constexpr std::size_t kTile = std::size_t{1} << 16;  // a 32-bit sum vectorises better
-  for (std::size_t first = 0; first < count; first += kTile) {
-    const std::size_t last = std::min(count, first + kTile);
-    std::uint32_t part = 0;
-    for (std::size_t i = first; i < last; ++i) {
-      part += (std::bit_cast<std::uint32_t>(values[i]) & 0x7f800000U) == 0x7f800000U ? 1U : 0U;
-    }
-    sum += part;
-  }
-  return sum;
-}
-
 // Reads sources as float32.
 class Loader {
  public:
@@ -266,20 +343,33 @@ class Loader {
     }
     const bool native =
         work_.kind == WorkKind::kMerge && execution_.options.accumulate == Accumulate::kNative;
-    if (!native || record.dtype == work_.arithmetic) return;
-    tensorfile::from_float(work_.arithmetic, into, count, raw);
-    tensorfile::to_float(work_.arithmetic, raw, count, into);
+    if (!native) return;
+    if (record.computed != 0) round(record.dtype, count, into, raw);  // as if it had been stored
+    if (work_.cast && record.dtype != *work_.cast) round(*work_.cast, count, into, raw);
   }
 
  private:
+  static void round(DType dtype, std::size_t count, float* values, char* raw) {
+    tensorfile::from_float(dtype, values, count, raw);
+    tensorfile::to_float(dtype, raw, count, values);
+  }
+
   void load_run(std::size_t source, std::uint64_t first, std::size_t count, float* into,
                 char* raw) const {
     const ModelFiles& model = *execution_.models[work_.planned->sources[source].model];
     const TensorRecord& record = *work_.sources[source];
     const std::uint64_t each = bytes_each(record.dtype);
-    char* const bytes = record.dtype == DType::kF32 ? reinterpret_cast<char*>(into) : raw;
-    model.read(record, first * each, {bytes, static_cast<std::size_t>(count * each)});
-    if (record.dtype != DType::kF32) tensorfile::to_float(record.dtype, raw, count, into);
+    expect(model, record, first * each, count * each);
+    model.read_floats(record, first, count, into, raw);
+  }
+
+  // Several reads are in flight where the file is not in memory: of all sources, some blocks ahead.
+  static void expect(const ModelFiles& model, const TensorRecord& record, std::uint64_t first,
+                     std::uint64_t bytes) {
+    if (first == 0) model.expect(record, 0, 2 * kAheadBytes);
+    const std::uint64_t window = (first + bytes) / kAheadBytes;
+    if (window != first / kAheadBytes)
+      model.expect(record, (window + 1) * kAheadBytes, kAheadBytes);
   }
 
   // A source with longer rows: one run a row.
@@ -307,12 +397,11 @@ class Loader {
   const Work& work_;
 };
 
-// A tensor in the making. Members are guarded by the pool's mutex, but for `merge`, `context` and
-// slots of the vectors, each of which has one writer.
+// A tensor in the making. Members are guarded by the pool's mutex, but for `merge` and slots of the
+// vectors, each of which has one writer.
 struct Active {
   std::size_t tensor = 0;
   const Work* work = nullptr;
-  TensorContext context;
   std::unique_ptr<TensorMerge> merge;
   int stage = 0;                     // a pass, or passes() for applying
   std::uint64_t next = 0, open = 0;  // block to hand out; blocks not done
@@ -327,10 +416,22 @@ std::string fold(const std::vector<std::uint64_t>& hashes) {
   return all.hex();
 }
 
+// Whole numbers, little-endian.
+std::string_view narrow_to_integers(DType dtype, const float* values, std::size_t count,
+                                    char* raw) {
+  const std::uint64_t each = bytes_each(dtype);
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto number = static_cast<std::uint32_t>(values[i]);
+    std::memcpy(raw + i * each, &number, each);
+  }
+  return {raw, static_cast<std::size_t>(count * each)};
+}
+
 // Rounds to the output's type and counts, a tile at a time while it is in the cache. Returns the
 // bytes to write.
 std::string_view narrow(const Work& work, const float* values, const float* base, std::size_t count,
                         char* raw, TensorOutcome& counts) {
+  if (!tensorfile::is_float(work.dtype)) return narrow_to_integers(work.dtype, values, count, raw);
   constexpr std::size_t kTile = 2048;
   float rounded[kTile];
   const std::uint64_t each = bytes_each(work.dtype);
@@ -345,14 +446,9 @@ std::string_view narrow(const Work& work, const float* values, const float* base
     }
     counts.non_finite_out += count_non_finite(result, size);
     if (base == nullptr) continue;
-    std::uint32_t changed = 0, lost = 0;
-    for (std::size_t i = 0; i < size; ++i) {
-      const std::uint32_t moved = values[first + i] != base[first + i] ? 1 : 0;
-      changed += moved;
-      lost += result[i] == base[first + i] ? moved : 0;
-    }
-    counts.changed += changed;
-    counts.lost += lost;
+    const RoundingOutcome outcome = compare_with_base(values + first, result, base + first, size);
+    counts.changed += outcome.changed;
+    counts.lost += outcome.lost;
   }
   if (!rounds) return {reinterpret_cast<const char*>(values), count * sizeof(float)};
   return {raw, static_cast<std::size_t>(count * each)};
@@ -410,14 +506,16 @@ class Allowance {
   Allowance(const Allowance&) = delete;
   Allowance& operator=(const Allowance&) = delete;
 
-  bool need(std::uint64_t bytes) {
+  // Leave for a unit of work, and its buffers.
+  bool need(const Work& work) {
+    const std::uint64_t bytes = work.unit_memory;
     // Much more than needed, or somebody waits: let it go first. Nobody waits with memory in hand.
     if (held_ < bytes || held_ / 4 > bytes || gate_.somebody_waits()) {
       give_back();
       if (!gate_.acquire(bytes)) return false;
       held_ = bytes;
     }
-    buffer_.reserve(bytes);
+    buffer_.reserve(work.buffer);
     return true;
   }
   void give_back() {
@@ -463,12 +561,219 @@ class CopySources {
   std::map<std::string, int> files_;
 };
 
+// ---- blocks in memory -------------------------------------------------------------------------
+
+// One block of every source as float32, in a thread's buffer.
+class LoadedBlock {
+ public:
+  LoadedBlock(const Execution& execution, const Work& work, std::uint64_t block, Allowance& memory)
+      : memory_(memory), sources_(work.sources.size()) {
+    const std::uint64_t first = block * work.block;
+    count_ = static_cast<std::size_t>(std::min(work.block, work.elements - first));
+    stride_ = aligned(4 * std::min(work.block, work.elements));
+    const Loader loader(execution, work);
+    const float* base = nullptr;
+    for (std::size_t i = 0; i < sources_; ++i) {
+      loader.load(i, first, count_, floats(i), raw());
+      bytes_read_ += count_ * bytes_each(work.sources[i]->dtype);
+      if (static_cast<int>(i) == work.base) {
+        base = floats(i);
+      } else {
+        models_.push_back(floats(i));
+      }
+    }
+    block_ = {first, count_, base, models_};
+  }
+  LoadedBlock(const LoadedBlock&) = delete;
+  LoadedBlock& operator=(const LoadedBlock&) = delete;
+
+  const Block& block() const noexcept { return block_; }
+  std::uint64_t bytes_read() const noexcept { return bytes_read_; }
+  float* floats(std::size_t source) {
+    return reinterpret_cast<float*>(memory_.at(source * stride_));
+  }
+  float* room() { return floats(sources_); }                    // for one more
+  char* raw() { return memory_.at((sources_ + 1) * stride_); }  // in the widest element type
+
+ private:
+  Allowance& memory_;
+  std::size_t sources_, count_ = 0;
+  std::uint64_t stride_ = 0, bytes_read_ = 0;
+  std::vector<const float*> models_;
+  Block block_;
+};
+
+// Tensors along the files: disks and read-ahead like it.
+void sort_by_offset(const Execution& execution, std::vector<std::size_t>& tensors) {
+  const auto place = [&execution](std::size_t tensor) {
+    const Work& work = execution.works[tensor];
+    const std::size_t source = work.base < 0 ? 0 : static_cast<std::size_t>(work.base);
+    const TensorRecord& record = *work.sources[source];
+    return std::tuple(work.planned->sources[source].model, record.file, record.offset, tensor);
+  };
+  std::sort(tensors.begin(), tensors.end(),
+            [&place](std::size_t a, std::size_t b) { return place(a) < place(b); });
+}
+
+// ---- statistics of the whole model ---------------------------------------------------------------
+
+// Runs the passes of ModelStatistics. Blocks are handed out in one order and absorbed in it; a block
+// that ends early waits for its predecessors.
+class Survey {
+ public:
+  Survey(const Execution& execution, const WholeModel& whole)
+      : execution_(execution),
+        whole_(whole),
+        threads_(static_cast<std::size_t>(execution.threads())),
+        gate_(execution.options.memory_limit) {
+    for (std::size_t i = 0; i < execution.works.size(); ++i) {
+      if (execution.works[i].kind == WorkKind::kMerge) order_.push_back(i);
+    }
+    sort_by_offset(execution, order_);
+    for (const std::size_t tensor : order_) blocks_ += execution.works[tensor].blocks;
+  }
+
+  // Returns the bytes read.
+  std::uint64_t run(Job& job) {
+    for (pass_ = 0; pass_ < whole_.passes(); ++pass_) {
+      run_pass(job);
+      whole_.statistics()->end_pass(pass_);
+    }
+    return bytes_read_;
+  }
+
+ private:
+  struct Unit {
+    std::size_t tensor = 0;
+    std::uint64_t block = 0, ticket = 0;
+  };
+
+  void run_pass(Job& job);
+  void attend(Job& job);
+  void work();
+  bool take(Allowance& memory, Unit& unit);
+  void hand_in(const Unit& unit, std::unique_ptr<Partial> partial, std::uint64_t bytes);
+  void stop(std::exception_ptr error);
+
+  const Execution& execution_;
+  const WholeModel& whole_;
+  const std::size_t threads_;
+  MemoryGate gate_;
+  std::vector<std::size_t> order_;
+  std::uint64_t blocks_ = 0;  // of one pass
+  int pass_ = 0;
+
+  std::mutex mutex_;
+  std::condition_variable absorbed_changed_, news_;
+  std::size_t tensor_ = 0;   // of `order_`, whose blocks are handed out
+  std::uint64_t block_ = 0;  // of it, to hand out next
+  std::uint64_t taken_ = 0, absorbed_ = 0, bytes_read_ = 0;
+  std::map<std::uint64_t, std::pair<std::size_t, std::unique_ptr<Partial>>> waiting_;
+  std::exception_ptr error_;
+  bool stopped_ = false;
+};
+
+void Survey::run_pass(Job& job) {
+  tensor_ = 0;
+  block_ = taken_ = absorbed_ = 0;
+  std::vector<std::thread> threads;
+  std::exception_ptr failed;
+  try {
+    for (std::size_t i = 0; i < threads_; ++i) threads.emplace_back([this] { work(); });
+    attend(job);
+  } catch (...) {
+    failed = std::current_exception();
+  }
+  if (failed) stop(nullptr);
+  for (std::thread& thread : threads) thread.join();
+  if (failed) std::rethrow_exception(failed);
+}
+
+void Survey::attend(Job& job) {
+  constexpr std::chrono::milliseconds kPatience(20);
+  const auto passes = static_cast<std::uint64_t>(whole_.passes());
+  const std::uint64_t before = blocks_ * static_cast<std::uint64_t>(pass_);
+  for (std::uint64_t done = 0;;) {
+    job.progress("statistics", before + done, blocks_ * passes);
+    std::unique_lock lock(mutex_);
+    news_.wait_for(lock, kPatience, [this] { return stopped_ || absorbed_ == blocks_; });
+    if (error_) std::rethrow_exception(error_);
+    done = absorbed_;
+    if (done < blocks_) continue;
+    lock.unlock();
+    return job.milestone("statistics", before + done, blocks_ * passes);
+  }
+}
+
+void Survey::work() {
+  try {
+    Allowance memory(gate_);
+    Unit unit;
+    while (take(memory, unit)) {
+      const Work& work = execution_.works[unit.tensor];
+      if (!memory.need(work)) return;
+      const LoadedBlock loaded(execution_, work, unit.block, memory);
+      const std::size_t index = whole_.context(unit.tensor).index;
+      hand_in(unit, whole_.statistics()->observe(pass_, index, loaded.block()),
+              loaded.bytes_read());
+    }
+  } catch (...) {
+    stop(std::current_exception());
+  }
+}
+
+// False when there is nothing left to do.
+bool Survey::take(Allowance& memory, Unit& unit) {
+  const std::uint64_t window = 4 * threads_;  // bounds what waits
+  std::unique_lock lock(mutex_);
+  if (taken_ - absorbed_ >= window) {
+    lock.unlock();
+    memory.give_back();  // the block that all wait for may need it
+    lock.lock();
+    absorbed_changed_.wait(lock, [&] { return stopped_ || taken_ - absorbed_ < window; });
+  }
+  while (tensor_ < order_.size() && block_ == execution_.works[order_[tensor_]].blocks) {
+    ++tensor_;
+    block_ = 0;
+  }
+  if (stopped_ || tensor_ == order_.size()) return false;
+  unit = {order_[tensor_], block_++, taken_++};
+  return true;
+}
+
+void Survey::hand_in(const Unit& unit, std::unique_ptr<Partial> partial, std::uint64_t bytes) {
+  const std::lock_guard lock(mutex_);
+  bytes_read_ += bytes;
+  waiting_.emplace(unit.ticket, std::pair(unit.tensor, std::move(partial)));
+  while (!waiting_.empty() && waiting_.begin()->first == absorbed_) {
+    const auto& [tensor, ready] = waiting_.begin()->second;
+    if (ready) whole_.statistics()->absorb(pass_, whole_.context(tensor).index, *ready);
+    waiting_.erase(waiting_.begin());
+    ++absorbed_;
+  }
+  absorbed_changed_.notify_all();
+  if (absorbed_ == blocks_) news_.notify_all();
+}
+
+void Survey::stop(std::exception_ptr error) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!error_) error_ = std::move(error);
+    stopped_ = true;
+  }
+  gate_.stop();
+  absorbed_changed_.notify_all();
+  news_.notify_all();
+}
+
 // ---- the pool ----------------------------------------------------------------------------------
 
 class Pool {
  public:
-  Pool(const Execution& execution, OutputFiles& output, const std::vector<char>& done)
+  Pool(const Execution& execution, const WholeModel& whole, OutputFiles& output,
+       const std::vector<char>& done)
       : execution_(execution),
+        whole_(whole),
         output_(output),
         copies_(execution),
         gate_(execution.options.memory_limit) {
@@ -478,7 +783,7 @@ class Pool {
       const Work& work = execution.works[i];
       total_ += work.blocks * static_cast<std::uint64_t>(work.passes + 1);
     }
-    sort_by_offset();
+    sort_by_offset(execution, order_);
   }
 
   ExecuteTotals run(const std::function<void(std::size_t, const TensorOutcome&)>& finished,
@@ -508,7 +813,6 @@ class Pool {
     std::uint64_t block = 0;
   };
 
-  void sort_by_offset();
   void attend(const std::function<void(std::size_t, const TensorOutcome&)>& finished, Job& job);
   void hand_over(const std::function<void(std::size_t, const TensorOutcome&)>& finished);
 
@@ -525,6 +829,7 @@ class Pool {
   void check_finite(const Active& active) const;
 
   const Execution& execution_;
+  const WholeModel& whole_;
   OutputFiles& output_;
   const CopySources copies_;
   MemoryGate gate_;
@@ -541,18 +846,6 @@ class Pool {
   std::exception_ptr error_;
   bool stopped_ = false;
 };
-
-// Along the files: disks and read-ahead like it.
-void Pool::sort_by_offset() {
-  const auto place = [this](std::size_t tensor) {
-    const Work& work = execution_.works[tensor];
-    const std::size_t source = work.base < 0 ? 0 : static_cast<std::size_t>(work.base);
-    const TensorRecord& record = *work.sources[source];
-    return std::tuple(work.planned->sources[source].model, record.file, record.offset, tensor);
-  };
-  std::sort(order_.begin(), order_.end(),
-            [&place](std::size_t a, std::size_t b) { return place(a) < place(b); });
-}
 
 // Tells listeners and looks for errors, on the calling thread.
 void Pool::attend(const std::function<void(std::size_t, const TensorOutcome&)>& finished,
@@ -594,7 +887,7 @@ void Pool::work() {
         std::unique_lock lock(mutex_);
         if (!take(lock, memory, unit)) return;
       }
-      if (!memory.need(unit.active->work->unit_memory)) return;
+      if (!memory.need(*unit.active->work)) return;
       process(unit, memory);
       end_unit(unit);
     }
@@ -649,8 +942,7 @@ bool Pool::start_next() {
   active.hashes.resize(static_cast<std::size_t>(work.blocks));
   active.open = work.blocks;
   if (work.kind == WorkKind::kMerge && work.blocks > 0) {
-    active.context = context_of(execution_, work);
-    active.merge = work.kernel->make(active.context);
+    active.merge = work.kernel->make(whole_.context(tensor));
     if (work.passes > 0) active.partials.resize(static_cast<std::size_t>(work.blocks));
   }
   active_.splice(active_.end(), fresh);
@@ -737,37 +1029,20 @@ void Pool::copy(const Unit& unit, Allowance& memory) {
 void Pool::compute(const Unit& unit, Allowance& memory) {
   Active& active = *unit.active;
   const Work& work = *active.work;
-  const std::uint64_t first = unit.block * work.block;
-  const auto count = static_cast<std::size_t>(std::min(work.block, work.elements - first));
-  const std::uint64_t stride = aligned(4 * std::min(work.block, work.elements));
-  const auto floats = [&](std::size_t i) {
-    return reinterpret_cast<float*>(memory.at(i * stride));
-  };
-  char* const raw = memory.at((work.sources.size() + 1) * stride);
-  const bool applies = unit.stage == work.passes;
-  const Loader loader(execution_, work);
+  LoadedBlock loaded(execution_, work, unit.block, memory);
+  const Block& block = loaded.block();
   TensorOutcome counts;
-  std::vector<const float*> models;
-  const float* base = nullptr;
-  std::uint64_t read = 0, written = 0;
-  for (std::size_t i = 0; i < work.sources.size(); ++i) {
-    loader.load(i, first, count, floats(i), raw);
-    read += count * bytes_each(work.sources[i]->dtype);
-    if (applies) counts.non_finite_in += count_non_finite(floats(i), count);
-    if (static_cast<int>(i) == work.base) {
-      base = floats(i);
-    } else {
-      models.push_back(floats(i));
-    }
-  }
-  const Block block{first, count, base, models};
-  if (!applies) {
+  std::uint64_t written = 0;
+  if (unit.stage < work.passes) {
     active.partials[unit.block] = active.merge->observe(unit.stage, block);
   } else {
-    float* const out = work.kind == WorkKind::kMerge ? floats(work.sources.size()) : floats(0);
+    for (std::size_t i = 0; i < work.sources.size(); ++i) {
+      counts.non_finite_in += count_non_finite(loaded.floats(i), block.count);
+    }
+    float* const out = work.kind == WorkKind::kMerge ? loaded.room() : loaded.floats(0);
     if (work.kind == WorkKind::kMerge) active.merge->apply(block, out);
-    const std::string_view bytes = narrow(work, out, base, count, raw, counts);
-    output_.write(active.tensor, first * bytes_each(work.dtype), bytes);
+    const std::string_view bytes = narrow(work, out, block.base, block.count, loaded.raw(), counts);
+    output_.write(active.tensor, block.first * bytes_each(work.dtype), bytes);
     active.hashes[unit.block] = hash64(bytes);
     written = bytes.size();
   }
@@ -776,7 +1051,7 @@ void Pool::compute(const Unit& unit, Allowance& memory) {
   active.outcome.lost += counts.lost;
   active.outcome.non_finite_in += counts.non_finite_in;
   active.outcome.non_finite_out += counts.non_finite_out;
-  totals_.bytes_read += read;
+  totals_.bytes_read += loaded.bytes_read();
   totals_.bytes_written += written;
 }
 
@@ -794,7 +1069,7 @@ std::uint64_t Execution::bytes_in() const noexcept {
       once +=
           work.kind == WorkKind::kCopy ? source->bytes : work.elements * bytes_each(source->dtype);
     }
-    sum += once * static_cast<std::uint64_t>(work.passes + 1);
+    sum += once * static_cast<std::uint64_t>(work.statistics_passes + work.passes + 1);
   }
   return sum;
 }
@@ -821,9 +1096,7 @@ Execution prepare(const MergePlan& plan, std::vector<const ModelFiles*> models,
   out.plan = &plan;
   out.models = std::move(models);
   out.options = options;
-  const Preparation preparation(out, kernels, dtype, out_dtype);
-  out.works.reserve(plan.tensors.size());
-  for (const PlannedTensor& planned : plan.tensors) out.works.push_back(preparation.make(planned));
+  Preparation(out, kernels, dtype, out_dtype).make_works();
   return out;
 }
 
@@ -844,22 +1117,35 @@ ExecuteTotals execute(const Execution& execution, OutputFiles& output,
                       const std::vector<char>& done,
                       const std::function<void(std::size_t, const TensorOutcome&)>& finished,
                       Job& job) {
-  return Pool(execution, output, done).run(finished, job);
+  const WholeModel whole(execution);
+  Pool pool(execution, whole, output, done);
+  const bool surveys = whole.statistics() != nullptr;
+  const std::uint64_t surveyed = surveys ? Survey(execution, whole).run(job) : 0;
+  ExecuteTotals totals = pool.run(finished, job);
+  totals.bytes_read += surveyed;
+  if (surveys) totals.statistics = whole.statistics()->summary();
+  return totals;
 }
 
-std::string checksum_of(const Execution& execution, std::size_t tensor, const OutputFiles& output) {
+std::string checksum_of(const Execution& execution, std::size_t tensor, std::uint64_t bytes,
+                        const std::function<void(std::uint64_t, std::span<char>)>& read) {
   const Work& work = execution.works.at(tensor);
-  const std::uint64_t all = output.layout().tensors.at(tensor).bytes;
   const std::uint64_t block =
       work.kind == WorkKind::kCopy ? work.block : work.block * bytes_each(work.dtype);
   std::vector<std::uint64_t> hashes;
-  std::string bytes;
-  for (std::uint64_t first = 0; first < all; first += block) {
-    bytes.resize(static_cast<std::size_t>(std::min(block, all - first)));
-    output.read(tensor, first, std::span<char>(bytes));
-    hashes.push_back(hash64(bytes));
+  std::string buffer;
+  for (std::uint64_t first = 0; first < bytes; first += block) {
+    buffer.resize(static_cast<std::size_t>(std::min(block, bytes - first)));
+    read(first, std::span<char>(buffer));
+    hashes.push_back(hash64(buffer));
   }
   return fold(hashes);
+}
+
+std::string checksum_of(const Execution& execution, std::size_t tensor, const OutputFiles& output) {
+  return checksum_of(
+      execution, tensor, output.layout().tensors.at(tensor).bytes,
+      [&](std::uint64_t first, std::span<char> into) { output.read(tensor, first, into); });
 }
 
 }  // namespace theriac::merge

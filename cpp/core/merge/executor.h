@@ -8,8 +8,10 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "cpp/core/base/job.h"
@@ -28,10 +30,11 @@ struct ExecuteOptions {
   std::uint64_t memory_limit = 0;  // of all buffers together, in bytes; 0: none
   // Of a block, at most: without passes blocks may be smaller. With another value sums may round
   // differently.
-  std::uint64_t block_elements = std::uint64_t{1} << 20;
+  std::uint64_t block_elements = std::uint64_t{1} << 17;
   Accumulate accumulate = Accumulate::kFloat32;
   std::uint64_t seed = 0;
   bool allow_non_finite = false;  // NaN or infinity made of finite inputs is no error
+  std::string folder;             // where relative paths among the parameters start from
 };
 
 // How one output tensor is made.
@@ -49,12 +52,15 @@ struct Work {
   int base = -1;                                           // position in `sources`
   tensorfile::DType dtype = tensorfile::DType::kF32;       // of the output
   tensorfile::DType arithmetic = tensorfile::DType::kF32;  // under kNative
+  std::optional<tensorfile::DType> cast;                   // of the sources before arithmetic
   Granularity granularity = Granularity::kElements;
   int passes = 0;
+  int statistics_passes = 0;  // over the whole model, before all others
   std::uint64_t elements = 0;
   std::uint64_t block = 0;        // elements of a block; bytes where kCopy
   std::uint64_t blocks = 0;       // 0 for a tensor without elements
-  std::uint64_t unit_memory = 0;  // bytes of buffers while one block is worked on
+  std::uint64_t buffer = 0;       // bytes of buffers while one block is worked on
+  std::uint64_t unit_memory = 0;  // the same with what the method allocates
 };
 
 // Refers to plan and models, which outlive it.
@@ -63,6 +69,10 @@ struct Execution {
   std::vector<const tensorfile::ModelFiles*> models;
   ExecuteOptions options;
   std::vector<Work> works;  // one a planned tensor, in the plan's order
+  // What a method calls a model, for any tensor: model, and how often it stood before it among the
+  // sources of one tensor; ascending.
+  std::vector<std::pair<std::size_t, std::size_t>> tasks;
+  std::vector<std::string> files;  // that the method reads beside the models
 
   std::uint64_t bytes_in() const noexcept;  // read altogether, all passes
   std::uint64_t peak_memory() const noexcept;
@@ -93,6 +103,7 @@ struct TensorOutcome {
 struct ExecuteTotals {
   std::uint64_t bytes_read = 0, bytes_written = 0;
   std::uint64_t kernel_copies = 0;  // bytes copied without passing through this process
+  Json statistics;                  // of the whole model; null for methods without
 };
 
 // Makes the tensors that `done` does not mark (empty: all of them). `finished` is called on the
@@ -104,6 +115,9 @@ ExecuteTotals execute(const Execution& execution, OutputFiles& output,
                       const std::function<void(std::size_t, const TensorOutcome&)>& finished,
                       Job& job);
 
+// The checksum of a tensor of `bytes` bytes, read as `read(first byte, into)` reads it.
+std::string checksum_of(const Execution& execution, std::size_t tensor, std::uint64_t bytes,
+                        const std::function<void(std::uint64_t, std::span<char>)>& read);
 // The checksum of a tensor as it is in the output now.
 std::string checksum_of(const Execution& execution, std::size_t tensor, const OutputFiles& output);
 

@@ -1,9 +1,9 @@
 #include "cpp/core/merge/merge.h"
 
-#include <sys/stat.h>
+#include <fcntl.h>
+#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <map>
 #include <optional>
 #include <system_error>
@@ -11,9 +11,12 @@
 #include <variant>
 
 #include "cpp/core/base/file.h"
+#include "cpp/core/base/file_operations.h"
 #include "cpp/core/base/hash.h"
+#include "cpp/core/merge/adapter_extraction.h"
 #include "cpp/core/merge/journal.h"
-#include "cpp/core/tensorfile/convert.h"
+#include "cpp/core/merge/prepared.h"
+#include "cpp/core/merge/side_files.h"
 
 namespace theriac::merge {
 namespace {
@@ -21,73 +24,10 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 using tensorfile::ModelFiles;
-using tensorfile::TensorRecord;
 
 constexpr const char* kJournalFile = "merge.journal";
-constexpr int kJournalFormat = 1;
-constexpr std::uint64_t kConfigLimit = std::uint64_t{64} << 20;
-
-// ---- inputs ------------------------------------------------------------------------------------
-
-// One file of an input, as it was when it was opened.
-struct InputFile {
-  std::string path;
-  std::uint64_t bytes = 0;
-  std::int64_t modified = 0;  // nanoseconds
-  std::string header;         // fingerprint of its tensors' names, types, shapes and places
-};
-
-std::vector<InputFile> files_of(const ModelFiles& model) {
-  std::map<std::size_t, Fingerprint> headers;
-  std::map<std::size_t, std::string> names;
-  for (const TensorRecord& tensor : model.tensors()) {
-    Fingerprint& header = headers[tensor.file];
-    names.emplace(tensor.file, model.file_name(tensor));
-    header.add(tensor.name).add(tensorfile::dtype_name(tensor.dtype));
-    header.add_values(std::span(tensor.shape)).add_values(std::span(tensor.strides));
-    header.add(static_cast<std::int64_t>(tensor.offset));
-  }
-  std::vector<InputFile> out;
-  for (const auto& [file, name] : names) {
-    struct stat status {};
-    if (::stat(name.c_str(), &status) != 0) {
-      throw Error(Code::kIoError,
-                  "cannot inspect '" + name + "': " + std::generic_category().message(errno))
-          .at("file", name);
-    }
-    constexpr std::int64_t kSecond = 1'000'000'000;
-    out.push_back({name, static_cast<std::uint64_t>(status.st_size),
-                   status.st_mtim.tv_sec * kSecond + status.st_mtim.tv_nsec,
-                   headers.at(file).hex()});
-  }
-  return out;
-}
-
-ModelTensors tensors_of(const ModelFiles& model, const std::string& name) {
-  ModelTensors out;
-  out.name = name;
-  for (const TensorRecord& tensor : model.tensors()) {
-    out.tensors.push_back({tensor.name, tensor.shape, tensorfile::is_float(tensor.dtype)});
-  }
-  out.config = model.config();
-  return out;
-}
-
-ModelFiles open_model(const ModelReference& reference, const fs::path& working_folder) {
-  if (!reference.lora_path.empty()) {
-    throw Error(Code::kUnsupported, "the model '" + reference.text() +
-                                        "' has an adapter on top, which is not supported yet; "
-                                        "merge the adapter into its model first")
-        .at("model", reference.text());
-  }
-  const fs::path path = working_folder / reference.path;
-  std::error_code ignored;
-  if (fs::exists(path, ignored)) return ModelFiles::open(path);
-  throw Error(Code::kNotFound, "there is no model at '" + path.string() +
-                                   "'; models are local folders or files, nothing is downloaded")
-      .at("model", reference.text())
-      .at("file", path.string());
-}
+constexpr const char* kRequestFile = "merge.request";
+constexpr std::uint64_t kMostRequest = std::uint64_t{64} << 20;
 
 // Seconds by phase, in order.
 class Phases {
@@ -111,190 +51,6 @@ class Phases {
   double total_ = 0;
 };
 
-// All that is known before the first tensor is read.
-struct Prepared {
-  RecipeFile file;
-  std::vector<ModelReference> references;
-  std::vector<ModelFiles> models;
-  std::vector<std::vector<InputFile>> inputs;
-  MergePlan plan;
-  Execution execution;
-  OutputLayout layout;
-  std::vector<std::string> warnings;
-
-  const MergeRecipe& recipe() const { return file.recipes.front(); }
-  const ModelFiles& donor() const { return models[plan.donor]; }
-};
-
-void check_supported(const RecipeFile& file) {
-  const auto unsupported = [&file](const std::string& what, const std::string& key) {
-    return Error(Code::kUnsupported, "'" + file.recipes.front().file + "': " + what)
-        .at("json_path", key);
-  };
-  if (file.recipes.size() != 1) {
-    throw unsupported("recipes of several documents are not supported yet; run them one by one",
-                      "name");
-  }
-  const MergeRecipe& recipe = file.recipes.front();
-  if (recipe.tokenizer) {
-    throw unsupported(
-        "merging tokenizers is not supported yet; without 'tokenizer_source' and "
-        "'tokenizer' the donor's tokenizer is kept",
-        "tokenizer");
-  }
-}
-
-void collect_warnings(Prepared& out) {
-  for (const RecipeWarning& warning : out.file.warnings) out.warnings.push_back(warning.message);
-  if (!out.recipe().chat_template.empty()) {
-    out.warnings.emplace_back("chat_template is not applied; the donor's template is kept");
-  }
-  for (std::size_t i = 0; i < out.models.size(); ++i) {
-    const auto& found = out.models[i].warnings();
-    out.warnings.insert(out.warnings.end(), found.begin(), found.end());
-    if (!out.references[i].revision.empty()) {
-      out.warnings.push_back("the revision of '" + out.references[i].text() +
-                             "' is not checked: the model is local");
-    }
-  }
-  if (out.donor().config().is_null()) {
-    out.warnings.push_back("the model '" + out.references[out.plan.donor].text() +
-                           "' has no config.json, and so has the output");
-  }
-}
-
-// `out` must not move afterwards: execution refers to plan and models.
-void prepare_all(Prepared& out, std::string_view text, const std::string& file_name,
-                 const MergeOptions& options, Phases& phases, Job& job) {
-  RecipeOptions recipe_options;
-  recipe_options.strict = options.strict;
-  out.file = parse_recipe(text, file_name, recipe_options);
-  check_supported(out.file);
-  out.references = referenced_models(out.recipe());
-  std::vector<ModelTensors> tensors;
-  for (std::size_t i = 0; i < out.references.size(); ++i) {
-    job.progress("open", i, out.references.size());
-    out.models.push_back(open_model(out.references[i], options.working_folder));
-    out.inputs.push_back(files_of(out.models.back()));
-    tensors.push_back(tensors_of(out.models.back(), out.references[i].text()));
-  }
-  phases.end("open");
-  out.plan = resolve(out.recipe(), tensors);
-  std::vector<const ModelFiles*> models;
-  for (const ModelFiles& model : out.models) models.push_back(&model);
-  const KernelResolver kernels = options.kernels ? options.kernels : KernelResolver(find_kernel);
-  out.execution = prepare(out.plan, std::move(models), kernels, options.execute, out.recipe().dtype,
-                          out.recipe().out_dtype);
-  out.layout = lay_out(output_tensors(out.execution), options.shard_bytes);
-  collect_warnings(out);
-  phases.end("plan");
-}
-
-const char* name_of(Accumulate accumulate) {
-  return accumulate == Accumulate::kNative ? "native" : "float32";
-}
-
-// What must be equal for a merge to be resumed. Threads and limits may differ.
-Json identity_of(const Prepared& prepared, const MergeOptions& options) {
-  Fingerprint layout;
-  for (const OutputShard& shard : prepared.layout.shards) layout.add(shard.file).add(shard.header);
-  Json out{{"merge_journal", kJournalFormat},
-           {"version", options.version},
-           {"recipe", Fingerprint().add(prepared.file.source).hex()},
-           {"accumulate", name_of(options.execute.accumulate)},
-           {"seed", options.execute.seed},
-           {"block_elements", options.execute.block_elements},
-           {"shard_bytes", options.shard_bytes},
-           {"layout", layout.hex()}};
-  for (std::size_t i = 0; i < prepared.inputs.size(); ++i) {
-    for (const InputFile& file : prepared.inputs[i]) {
-      out["input " + file.path] =
-          Json{{"bytes", file.bytes}, {"modified", file.modified}, {"header", file.header}};
-    }
-  }
-  return out;
-}
-
-// ---- files beside the tensors ------------------------------------------------------------------
-
-// Hub names, which links of a model card are made of; a path is none.
-bool is_hub_name(const std::string& path) {
-  const auto slash = path.find('/');
-  return slash != std::string::npos && slash > 0 && slash + 1 < path.size() &&
-         path.find('/', slash + 1) == std::string::npos && path.front() != '.';
-}
-
-std::string fenced(const std::string& text) {
-  std::size_t longest = 2, run = 0;
-  for (const char c : text) {
-    run = c == '`' ? run + 1 : 0;
-    longest = std::max(longest, run);
-  }
-  const std::string fence(longest + 1, '`');
-  return fence + "yaml\n" + text + (text.ends_with('\n') ? "" : "\n") + fence + "\n";
-}
-
-std::string card(const Prepared& prepared, const std::string& name, const Json& report) {
-  std::string hub, list;
-  for (std::size_t i = 0; i < prepared.references.size(); ++i) {
-    const ModelReference& model = prepared.references[i];
-    if (is_hub_name(model.path)) hub += "- " + dump_json(Json(model.path)) + "\n";
-    Fingerprint headers;
-    for (const InputFile& file : prepared.inputs[i]) {
-      headers.add(static_cast<std::int64_t>(file.bytes)).add(file.header);
-    }
-    list += "* `" + model.text() + "` (headers " + headers.hex() + ")\n";
-  }
-  const MergeRecipe& recipe = prepared.recipe();
-  const MethodDeclaration& method = *prepared.plan.method;
-  std::string out = "---\n";
-  if (!hub.empty()) out += "base_model:\n" + hub;
-  out += "library_name: transformers\ntags:\n- mergekit\n- merge\n---\n# " + name + "\n\n";
-  out += "A merge of language models or other networks, made with Theriac" +
-         (report.at("version") == "" ? "" : " " + report.at("version").get<std::string>()) +
-         ".\n\n## Method\n\n`" + method.name + "`: " + method.doc;
-  if (!method.paper.empty()) {
-    out += " ([arXiv:" + method.paper + "](https://arxiv.org/abs/" + method.paper + "))";
-  }
-  out += ".\n";
-  if (recipe.base_model) out += "\nBase: `" + recipe.base_model->text() + "`\n";
-  out += "\n## Models\n\n" + list + "\n## Recipe\n\n" + fenced(prepared.file.source);
-  out += "\n## Result\n\n" + std::to_string(prepared.layout.tensors.size()) + " tensors, " +
-         std::to_string(prepared.layout.tensor_bytes) + " bytes.";
-  if (report.contains("fraction_lost") && report.at("fraction_lost").is_number()) {
-    out += " Share of changes that rounding undid: " + dump_json(report.at("fraction_lost")) + ".";
-  }
-  out += "\n";
-  for (const char* kind : {"notes", "warnings"}) {
-    for (const Json& note : report.at(kind)) out += "\n* " + note.get<std::string>();
-  }
-  return out + (report.at("notes").empty() && report.at("warnings").empty() ? "" : "\n");
-}
-
-void write_config(const Prepared& prepared, const fs::path& folder) {
-  const ModelFiles& donor = prepared.donor();
-  if (donor.config().is_null()) return;
-  const fs::path source = donor.folder() / "config.json";
-  const MergeRecipe& recipe = prepared.recipe();
-  const std::string& dtype = recipe.out_dtype.empty() ? recipe.dtype : recipe.out_dtype;
-  replace_file(folder / "config.json",
-               edited_config(read_file(source, kConfigLimit), source.string(),
-                             prepared.plan.config_edits, dtype));
-}
-
-void copy_side_files(const Prepared& prepared, const fs::path& folder) {
-  for (const std::string& name : prepared.donor().side_files()) {
-    const fs::path source = prepared.donor().folder() / name;
-    std::error_code failed;
-    fs::copy_file(source, folder / name, fs::copy_options::overwrite_existing, failed);
-    if (failed) {
-      throw Error(Code::kIoError, "cannot copy '" + source.string() + "': " + failed.message())
-          .at("file", source.string())
-          .at("errno", failed.value());
-    }
-  }
-}
-
 // ---- one run -----------------------------------------------------------------------------------
 
 class Run {
@@ -313,6 +69,7 @@ class Run {
   Json go() {
     check_target(target_, options_.overwrite);
     make_staging_folder();
+    if (!options_.request.empty()) replace_file(staging_ / kRequestFile, options_.request);
     const fs::path file = staging_ / kJournalFile;
     const Json identity = identity_of(prepared_, options_);
     Journal journal =
@@ -326,7 +83,10 @@ class Run {
       phases_.end("merge");
       return finish(output);
     } catch (const Error& error) {
-      throw kept(error.failure());
+      if (options_.keep_unfinished || published_) throw kept(error.failure());
+      std::error_code ignored;
+      fs::remove_all(staging_, ignored);
+      throw;
     }
   }
 
@@ -340,16 +100,20 @@ class Run {
         .at("errno", failed.value());
   }
 
-  // All but the journal, which is ours already.
+  // All but the journal and the request, which are ours already.
   void empty_staging_folder() {
     std::error_code ignored;
     for (const auto& entry : fs::directory_iterator(staging_, ignored)) {
-      if (entry.path().filename() != kJournalFile) fs::remove_all(entry.path(), ignored);
+      const fs::path name = entry.path().filename();
+      if (name != kJournalFile && name != kRequestFile) fs::remove_all(entry.path(), ignored);
     }
   }
 
   OutputFiles open_output(const Journal& journal) {
-    if (!journal.entries().empty()) return OutputFiles::reopen(staging_, prepared_.layout);
+    if (!journal.entries().empty()) {
+      remove_temporaries(staging_);
+      return OutputFiles::reopen(staging_, prepared_.layout);
+    }
     empty_staging_folder();
     try {
       return OutputFiles::create(staging_, prepared_.layout);
@@ -419,22 +183,60 @@ class Run {
     if (prepared_.layout.shards.size() > 1) {
       replace_file(staging_ / "model.safetensors.index.json", index_json(prepared_.layout));
     }
-    write_config(prepared_, staging_);
-    if (options_.copy_side_files) copy_side_files(prepared_, staging_);
-    replace_file(staging_ / "mergekit_config.yml", prepared_.file.source);
-    if (options_.write_card) {
-      const fs::path name = target_.has_filename() ? target_ : target_.parent_path();
-      replace_file(staging_ / "README.md", card(prepared_, name.filename().string(), report));
+    const fs::path name = target_.has_filename() ? target_ : target_.parent_path();
+    const auto notes =
+        write_side_files(prepared_, staging_, name.filename().string(), options_, report);
+    for (const std::string& note : notes) report["warnings"].push_back(note);
+    if (!totals_.statistics.is_null()) {
+      replace_file(staging_ / "merge_statistics.json", totals_.statistics.dump(2) + "\n");
     }
     output.finish();
-    publish(staging_, target_, options_.overwrite);
-    std::error_code ignored;
-    fs::remove(target_ / kJournalFile, ignored);
     phases_.end("finish");
+    if (options_.verify) {
+      verify();
+      report["verified"] = true;
+      phases_.end("verify");
+    }
+    std::error_code ignored;
+    fs::remove(staging_ / kRequestFile, ignored);
+    publish(staging_, target_, options_.overwrite);
+    fs::remove(target_ / kJournalFile, ignored);
+    phases_.end("publish");
     report["seconds"] = phases_.json();
     published_ = true;
     job_.milestone("finish", 1, 1);
     return report;
+  }
+
+  // Reads the finished files as any reader of the model would, from the disk as far as the system
+  // allows, and compares checksums.
+  void verify() {
+    for (const OutputShard& shard : prepared_.layout.shards) forget_cached(staging_ / shard.file);
+    const ModelFiles made = ModelFiles::open(staging_);
+    for (std::size_t i = 0; i < outcomes_.size(); ++i) {
+      job_.progress("verify", i, outcomes_.size());
+      const OutputTensor& tensor = prepared_.layout.tensors[i];
+      const auto& record = made.at(tensor.name);
+      const auto read = [&](std::uint64_t first, std::span<char> into) {
+        made.read(record, first, into);
+      };
+      const bool same =
+          record.dtype == tensor.dtype && record.shape == tensor.shape &&
+          checksum_of(prepared_.execution, i, tensor.bytes, read) == outcomes_[i].checksum;
+      if (same) continue;
+      throw Error(Code::kDataError, "tensor '" + tensor.name + "' in '" +
+                                        prepared_.layout.shards[tensor.shard].file +
+                                        "' is not what was written: its checksum differs; the "
+                                        "disk or the memory of this machine is at fault")
+          .at("tensor", tensor.name);
+    }
+  }
+
+  static void forget_cached(const fs::path& file) {
+    const int fd = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return;  // opening it as a model will tell
+    ::posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    ::close(fd);
   }
 
   Error kept(Failure failure) const {
@@ -509,19 +311,19 @@ Json shards_json(const OutputLayout& layout) {
 
 Json head_json(const Prepared& prepared, const MergeOptions& options) {
   Json models = Json::array();
-  for (std::size_t i = 0; i < prepared.references.size(); ++i) {
+  for (const InputModel& model : prepared.models) {
     Json files = Json::array();
-    for (const InputFile& file : prepared.inputs[i]) {
+    for (const InputFile& file : model.inputs) {
       files.push_back(Json{{"file", file.path}, {"bytes", file.bytes}, {"header", file.header}});
     }
-    models.push_back(Json{{"model", prepared.references[i].text()}, {"files", std::move(files)}});
+    models.push_back(Json{{"model", model.reference.text()}, {"files", std::move(files)}});
   }
   return Json{{"version", options.version},
               {"merge_method", prepared.plan.method->name},
               {"accumulate", name_of(options.execute.accumulate)},
               {"seed", options.execute.seed},
               {"threads", prepared.execution.threads()},
-              {"donor", prepared.references[prepared.plan.donor].text()},
+              {"donor", prepared.donor().reference.text()},
               {"models", std::move(models)},
               {"shards", shards_json(prepared.layout)}};
 }
@@ -554,6 +356,7 @@ Json Run::make_report() {
   out["bytes_written"] = totals_.bytes_written;
   out["bytes_copied_in_kernel"] = totals_.kernel_copies;
   out["tensors_resumed"] = resumed_;
+  out["statistics"] = totals_.statistics;
   out["notes"] = prepared_.plan.notes;
   out["warnings"] = warnings;
   out["seconds"] = Json::object();
@@ -580,11 +383,12 @@ Json planned_json(const Prepared& prepared, std::size_t i) {
   out["parameters"] = parameters_json(*prepared.plan.method, planned.parameters);
   out["granularity"] = name_of(work.granularity);
   out["passes"] = work.passes;
+  out["statistics_passes"] = work.statistics_passes;
   Json sources = Json::array();
   for (std::size_t s = 0; s < planned.sources.size(); ++s) {
     const PlannedSource& source = planned.sources[s];
     sources.push_back(
-        Json{{"model", prepared.references[source.model].text()},
+        Json{{"model", prepared.models[source.model].reference.text()},
              {"tensor", source.tensor},
              {"dtype", tensorfile::dtype_name(work.sources[s]->dtype)},
              {"base", static_cast<int>(s) == planned.base},
@@ -595,22 +399,52 @@ Json planned_json(const Prepared& prepared, std::size_t i) {
   return out;
 }
 
-}  // namespace
-
-MergeReport merge_recipe(std::string_view text, const std::string& file_name,
-                         const fs::path& output, const MergeOptions& options, Job& job) {
-  Phases phases;
-  check_target(output, options.overwrite);  // before anything that takes time
-  Prepared prepared;
-  prepare_all(prepared, text, file_name, options, phases, job);
-  return {Run(prepared, output, options, phases, job).go()};
+ExtractionOptions extraction_options(const Prepared& prepared, const MergeOptions& options) {
+  ExtractionOptions out;
+  for (const PlannedTensor& tensor : prepared.plan.tensors) {
+    if (tensor.parameters.size() == 0) continue;  // a copy
+    out = ExtractionOptions::of(tensor.parameters);
+    break;
+  }
+  const MergeRecipe& recipe = prepared.recipe;
+  const std::string& dtype = recipe.out_dtype.empty() ? recipe.dtype : recipe.out_dtype;
+  if (dtype == "bfloat16") out.dtype = tensorfile::DType::kBF16;
+  if (dtype == "float16") out.dtype = tensorfile::DType::kF16;
+  if (recipe.base_model) out.base_name = recipe.base_model->text();
+  out.seed = options.execute.seed;
+  out.memory_limit = options.execute.memory_limit;
+  return out;
 }
 
-MergeReport plan_recipe(std::string_view text, const std::string& file_name,
-                        const MergeOptions& options, Job& job) {
-  Phases phases;
-  Prepared prepared;
-  prepare_all(prepared, text, file_name, options, phases, job);
+// An adapter is made whole or not at all: there is nothing to resume.
+Json make_adapter(const Prepared& prepared, const fs::path& target, const MergeOptions& options,
+                  Phases& phases, Job& job) {
+  const fs::path staging = staging_folder(target);
+  std::error_code ignored;
+  fs::create_directory(staging, ignored);
+  Json report = head_json(prepared, options);
+  try {
+    const Journal lock = Journal::create(staging / kJournalFile, identity_of(prepared, options));
+    std::vector<const ModelFiles*> models;
+    for (const InputModel& model : prepared.models) models.push_back(&model.files);
+    report["adapter"] =
+        extract_adapter(prepared.plan, models, staging, extraction_options(prepared, options), job);
+    phases.end("extract");
+    replace_file(staging / "mergekit_config.yml", prepared.source);
+    publish(staging, target, options.overwrite);
+  } catch (const Error& error) {
+    if (error.failure().code != Code::kBusy) fs::remove_all(staging, ignored);
+    throw;
+  }
+  fs::remove(target / kJournalFile, ignored);
+  phases.end("finish");
+  report["notes"] = prepared.plan.notes;
+  report["warnings"] = prepared.warnings;
+  report["seconds"] = phases.json();
+  return report;
+}
+
+Json plan_json(const Prepared& prepared, const MergeOptions& options) {
   Json out = head_json(prepared, options);
   out["bytes_in"] = prepared.execution.bytes_in();
   out["bytes_out"] = prepared.layout.file_bytes();
@@ -625,7 +459,246 @@ MergeReport plan_recipe(std::string_view text, const std::string& file_name,
     tensors.push_back(planned_json(prepared, i));
   }
   out["tensors"] = std::move(tensors);
-  return {std::move(out)};
+  return out;
+}
+
+// ---- recipes -----------------------------------------------------------------------------------
+
+using NamedModels = std::map<std::string, ModelFiles, std::less<>>;
+
+RecipeFile parse(std::string_view text, const std::string& file_name, const MergeOptions& options) {
+  RecipeOptions recipe_options;
+  recipe_options.strict = options.strict;
+  return parse_recipe(text, file_name, recipe_options);
+}
+
+// The recipe's come first: they are what a user can mend.
+void add_warnings(Json& report, const RecipeFile& file) {
+  Json all = Json::array();
+  for (const RecipeWarning& warning : file.warnings) all.push_back(warning.message);
+  for (const Json& warning : report.at("warnings")) all.push_back(warning);
+  report["warnings"] = std::move(all);
+}
+
+Json merge_one(const RecipeFile& file, const fs::path& output, const MergeOptions& options,
+               Job& job) {
+  Phases phases;
+  check_target(output, options.overwrite);  // before anything that takes time
+  Prepared prepared;
+  prepare_merge(prepared, file.recipes[0], file.source, {}, options, job);
+  phases.end("plan");
+  if (prepared.makes_adapter()) return make_adapter(prepared, output, options, phases, job);
+  return Run(prepared, output, options, phases, job).go();
+}
+
+Json plan_one(const MergeRecipe& recipe, const std::string& source, const NamedModels& named,
+              const MergeOptions& options, Job& job) {
+  Prepared prepared;
+  prepare_merge(prepared, recipe, source, named, options, job);
+  return plan_json(prepared, options);
+}
+
+// ".NAME.parts" beside the target: what the earlier documents of a recipe make.
+fs::path parts_folder(const fs::path& target) {
+  const fs::path staging = staging_folder(target);
+  fs::path name = staging.filename();
+  return staging.parent_path() / (name.stem().string() + ".parts");
+}
+
+// What the next document sees of a model that is not made yet.
+ModelFiles described(const Prepared& prepared, const fs::path& folder) {
+  std::vector<tensorfile::TensorRecord> tensors;
+  for (const OutputTensor& tensor : prepared.layout.tensors) {
+    tensorfile::TensorRecord record;
+    record.name = tensor.name;
+    record.dtype = tensor.dtype;
+    record.shape = tensor.shape;
+    record.bytes = tensor.bytes;
+    record.offset = tensor.offset;
+    tensors.push_back(std::move(record));
+  }
+  const std::string config = prepared.config_text();
+  return ModelFiles::described(folder, std::move(tensors),
+                               config.empty() ? Json() : parse_json(config, "config.json"));
+}
+
+// A recipe of several documents: each is merged into a folder of its own, in the order in which they
+// need each other, and the one without a name at last. A document that an earlier run finished from
+// the same inputs is not made again when that run is resumed.
+class Documents {
+ public:
+  Documents(const RecipeFile& file, const fs::path& output, const MergeOptions& options, Job& job)
+      : file_(file), output_(output), options_(options), job_(job) {
+    for (const MergeRecipe& recipe : file.recipes) check_name(recipe);
+  }
+
+  Json merge() {
+    for (const MergeRecipe& recipe : file_.recipes)
+      check_target(place(recipe), may_replace(recipe));
+    const fs::path parts = parts_folder(output_);
+    std::error_code failed;
+    if (!options_.resume) fs::remove_all(parts, failed);
+    for (const fs::path& folder : {parts, intermediate_folder()}) {
+      fs::create_directories(folder, failed);
+      if (failed) {
+        throw Error(Code::kIoError,
+                    "cannot create the folder '" + folder.string() + "': " + failed.message())
+            .at("file", folder.string());
+      }
+    }
+    if (!options_.request.empty()) replace_file(parts / kRequestFile, options_.request);
+    Json report;
+    try {
+      report = merge_all();
+    } catch (...) {
+      if (!anything_done()) fs::remove_all(parts, failed);
+      throw;
+    }
+    fs::remove_all(parts, failed);
+    return report;
+  }
+
+  Json plan() {
+    NamedModels named;
+    Json last, documents = Json::object();
+    for (const MergeRecipe& recipe : file_.recipes) {
+      Prepared prepared;
+      prepare_merge(prepared, recipe, recipe.source, named, options_, job_);
+      check_model(prepared, recipe);
+      last = plan_json(prepared, options_);
+      if (recipe.name.empty()) continue;
+      named.emplace(recipe.name, described(prepared, recipe.name));
+      documents[recipe.name] = last;
+    }
+    last["documents"] = std::move(documents);
+    return last;
+  }
+
+ private:
+  // Names become folders.
+  void check_name(const MergeRecipe& recipe) const {
+    const std::string& name = recipe.name;
+    const bool plain =
+        name.empty() || (name.size() <= 200 && name.front() != '.' &&
+                         name.find_first_of(std::string_view("/\\\0", 3)) == std::string::npos);
+    if (plain) return;
+    throw error_at(file_.recipes.front().file, {}, "name",
+                   quoted_for_message(name) +
+                       " cannot be the name of a folder; names of documents "
+                       "have no '/' and do not start with '.'");
+  }
+
+  // A document with a name is a model of the others.
+  void check_model(const Prepared& prepared, const MergeRecipe& recipe) const {
+    if (recipe.name.empty() || !prepared.makes_adapter()) return;
+    throw error_at(file_.recipes.front().file, {}, "merge_method",
+                   "the document " + quoted_for_message(recipe.name) +
+                       " makes an adapter, which is no model to others; put the extraction into "
+                       "the last document, without a name");
+  }
+
+  fs::path intermediate_folder() const {
+    if (!options_.intermediate_folder.empty()) return options_.intermediate_folder;
+    return file_.final_recipe ? parts_folder(output_) : output_;
+  }
+  fs::path place(const MergeRecipe& recipe) const {
+    return recipe.name.empty() ? output_ : intermediate_folder() / recipe.name;
+  }
+  // What lies in the hidden folder is ours, and what a stopped run has made is its own.
+  bool may_replace(const MergeRecipe& recipe) const {
+    const bool hidden = file_.final_recipe && options_.intermediate_folder.empty();
+    return options_.overwrite || (!recipe.name.empty() && (hidden || options_.resume));
+  }
+
+  // Whether there is anything to go on with.
+  bool anything_done() const {
+    std::error_code ignored;
+    for (const fs::path& folder : {parts_folder(output_), intermediate_folder()}) {
+      for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+        const fs::path kind = entry.path().extension();
+        if (kind == ".finished" || kind == ".merging") return true;
+      }
+    }
+    return fs::exists(staging_folder(output_), ignored);
+  }
+
+  Json merge_all() {
+    NamedModels named;
+    Json last, documents = Json::object();
+    for (const MergeRecipe& recipe : file_.recipes) {
+      last = merge(recipe, named);
+      if (recipe.name.empty()) continue;
+      named.emplace(recipe.name, ModelFiles::open(place(recipe)));
+      documents[recipe.name] = last;
+    }
+    last["documents"] = std::move(documents);
+    return last;
+  }
+
+  Json merge(const MergeRecipe& recipe, const NamedModels& named) {
+    Phases phases;
+    const fs::path target = place(recipe);
+    MergeOptions options = options_;
+    options.request.clear();  // it stands in the folder of the parts
+    options.overwrite = may_replace(recipe);
+    options.write_card = options.write_card && recipe.name.empty();
+    Prepared prepared;
+    prepare_merge(prepared, recipe, recipe.source, named, options, job_);
+    check_model(prepared, recipe);
+    phases.end("plan");
+    if (prepared.makes_adapter()) return make_adapter(prepared, target, options, phases, job_);
+    const std::string identity = dump_json(identity_of(prepared, options));
+    const fs::path finished = parts_folder(output_) / ("." + recipe.name + ".finished");
+    std::error_code ignored;
+    if (options.resume && !recipe.name.empty() && fs::exists(target, ignored) &&
+        fs::exists(finished, ignored) && read_file(finished, kMostRequest) == identity) {
+      Json report = head_json(prepared, options);
+      report["taken_over"] = true;
+      report["notes"] = prepared.plan.notes;
+      report["warnings"] = prepared.warnings;
+      return report;
+    }
+    const bool started = fs::exists(staging_folder(target) / kJournalFile, ignored);
+    options.resume = options.resume && started;
+    Json report = Run(prepared, target, options, phases, job_).go();
+    if (!recipe.name.empty()) replace_file(finished, identity);
+    return report;
+  }
+
+  const RecipeFile& file_;
+  const fs::path output_;
+  const MergeOptions& options_;
+  Job& job_;
+};
+
+}  // namespace
+
+MergeReport merge_recipe(std::string_view text, const std::string& file_name,
+                         const fs::path& output, const MergeOptions& options, Job& job) {
+  RecipeFile file = parse(text, file_name, options);
+  MergeReport report{file.recipes.size() == 1 ? merge_one(file, output, options, job)
+                                              : Documents(file, output, options, job).merge()};
+  add_warnings(report.json, file);
+  return report;
+}
+
+MergeReport plan_recipe(std::string_view text, const std::string& file_name,
+                        const MergeOptions& options, Job& job) {
+  RecipeFile file = parse(text, file_name, options);
+  MergeReport report{file.recipes.size() == 1
+                         ? plan_one(file.recipes[0], file.source, {}, options, job)
+                         : Documents(file, "", options, job).plan()};
+  add_warnings(report.json, file);
+  return report;
+}
+
+std::optional<std::string> stored_request(const fs::path& output) {
+  for (const fs::path& folder : {parts_folder(output), staging_folder(output)}) {
+    std::error_code ignored;
+    const fs::path file = folder / kRequestFile;
+    if (fs::exists(file, ignored)) return read_file(file, kMostRequest);
+  }
+  return std::nullopt;
 }
 
 }  // namespace theriac::merge

@@ -6,6 +6,7 @@
 
 #include "cpp/core/base/file.h"
 #include "cpp/core/base/test_support.h"
+#include "cpp/core/merge/adapter_for_test.h"
 #include "cpp/core/merge/journal.h"
 #include "cpp/core/merge/toy_for_test.h"
 
@@ -186,6 +187,75 @@ TEST_F(MergeRun, TiedHeadsAreWrittenOnce) {
   EXPECT_EQ(open("out").find("lm_head.weight"), nullptr);
 }
 
+// ---- adapters
+
+TEST_F(MergeRun, AdaptersAreAppliedAsTheModelsAreRead) {
+  const std::string up = "model.layers.1.mlp.up_proj";
+  std::vector<toy::Spec> lora;
+  toy::add_module(lora, up, 11, 6, 2);
+  toy::write_adapter(scratch_ / "x", lora, 5, R"({"r": 2, "lora_alpha": 4})");
+  toy::write_adapter(scratch_ / "y", lora, 6, R"({"r": 2, "lora_alpha": 4})");
+  const std::string recipe =
+      "merge_method: linear\nmodels:\n"
+      "  - {model: base+x, parameters: {weight: 0.75}}\n"
+      "  - {model: {model: base, lora: y}, parameters: {weight: 0.25}}\nout_dtype: float32\n";
+  const Json report = merge(recipe);
+  EXPECT_EQ(report.at("warnings").size(), 0U);
+  const ModelFiles base = open("base"), out = open("out");
+  const auto x = tensorfile::Adapter::open(scratch_ / "x"),
+             y = tensorfile::Adapter::open(scratch_ / "y");
+  const std::string a = "base_model.model." + up + ".lora_A.weight",
+                    b = "base_model.model." + up + ".lora_B.weight";
+  const auto w = toy::floats(base, up + ".weight"), got = toy::floats(out, up + ".weight");
+  for (std::size_t i = 0; i < 11; ++i) {
+    for (std::size_t j = 0; j < 6; ++j) {
+      double wanted = w[i * 6 + j];
+      for (const auto& [adapter, weight] : {std::pair(&x, 0.75), std::pair(&y, 0.25)}) {
+        const auto la = toy::floats(adapter->files(), a), lb = toy::floats(adapter->files(), b);
+        for (std::size_t k = 0; k < 2; ++k) wanted += 2 * weight * lb[i * 2 + k] * la[k * 6 + j];
+      }
+      EXPECT_NEAR(got[i * 6 + j], wanted, 1e-5);
+    }
+  }
+  // What no adapter changes is the base's.
+  EXPECT_EQ(toy::floats(out, "lm_head.weight"), toy::floats(base, "lm_head.weight"));
+}
+
+TEST_F(MergeRun, AnAdaptedModelAloneIsTheModelWithItsAdapterMerged) {
+  const std::string up = "model.layers.1.mlp.up_proj";
+  std::vector<toy::Spec> lora;
+  toy::add_module(lora, up, 11, 6, 2);
+  toy::write_adapter(scratch_ / "x", lora, 5, R"({"r": 2})");
+  const Json report = merge("merge_method: passthrough\nmodels: [{model: base+x}]\n");
+  const ModelFiles base = open("base"), out = open("out");
+  EXPECT_EQ(out.at(up + ".weight").dtype, DType::kBF16);
+  EXPECT_NE(out.read(out.at(up + ".weight")), base.read(base.at(up + ".weight")));
+  for (const Json& tensor : report.at("tensors")) {
+    EXPECT_EQ(tensor.at("action"), tensor.at("name") == up + ".weight" ? "convert" : "copy");
+  }
+}
+
+TEST_F(MergeRun, AnotherAdapterIsAnotherMerge) {
+  std::vector<toy::Spec> lora;
+  toy::add_module(lora, "lm_head", 10, 6, 2);
+  toy::write_adapter(scratch_ / "x", lora, 5, R"({"r": 2})");
+  const std::string recipe =
+      "merge_method: linear\nmodels: [{model: base+x, parameters: {weight: 1}}]\n";
+  toy::hook() = [](const TensorContext&) { throw Error(Code::kCancelled, "stopped"); };
+  EXPECT_EQ(failure(recipe).value().code, Code::kCancelled);
+  toy::hook() = nullptr;
+  replace_file(scratch_ / "x" / "adapter_config.json", R"({"r": 2, "lora_alpha": 1})");
+  options_.resume = true;
+  EXPECT_EQ(failure(recipe).value_or(Failure{}).code, Code::kIncompatible);
+}
+
+// Arithmetic in a wider type than any file's has room for its rounding.
+TEST_F(MergeRun, NativeArithmeticInAWiderType) {
+  options_.execute.accumulate = Accumulate::kNative;
+  merge(linear("dtype: float32\nout_dtype: bfloat16\n"));
+  EXPECT_EQ(open("out").at("lm_head.weight").dtype, DType::kBF16);
+}
+
 // ---- stopping and resuming
 
 TEST_F(MergeRun, StoppedAnywhereItGoesOn) {
@@ -263,6 +333,98 @@ TEST_F(MergeRun, ListenersStopIt) {
   EXPECT_FALSE(fs::exists(scratch_ / "out"));
   merge(linear());  // without resume: from the start
   EXPECT_FALSE(fs::exists(scratch_ / ".out.merging"));
+}
+
+// ---- statistics of the whole model
+
+const std::string kSpreading =
+    "merge_method: magmax\nbase_model: base\nmodels:\n  - model: a\n  - model: b\n";
+
+TEST_F(MergeRun, StatisticsComeBeforeAllOutputs) {
+  options_.execute.threads = 1;
+  options_.execute.memory_limit = 0;
+  std::vector<std::string> phases;
+  Job job(
+      [&](std::string_view phase, std::uint64_t done, std::uint64_t total, std::string_view) {
+        EXPECT_LE(done, total) << phase;
+        if (phases.empty() || phases.back() != phase) phases.emplace_back(phase);
+        return Verdict::kContinue;
+      },
+      nullptr, std::chrono::milliseconds(0));
+  const Json one = merge_recipe(kSpreading, "r.yml", scratch_ / "one", options_, job).json;
+  EXPECT_THAT(phases, testing::IsSupersetOf({"statistics", "merge"}));
+  EXPECT_LT(std::find(phases.begin(), phases.end(), "statistics"),
+            std::find(phases.begin(), phases.end(), "merge"));
+  double squares = 0, sum = 0, count = 0;
+  const ModelFiles base = open("base"), a = open("a"), b = open("b"), out = open("one");
+  for (const bool second : {false, true}) {
+    const double mean = second ? sum / count : 0;
+    for (const auto& record : base.tensors()) {
+      if (record.dtype == DType::kI64) continue;
+      const auto x = toy::floats(base, record.name), y = toy::floats(a, record.name),
+                 z = toy::floats(b, record.name);
+      for (std::size_t i = 0; i < x.size(); ++i) {
+        const double d = static_cast<double>(y[i]) - x[i], e = static_cast<double>(z[i]) - x[i];
+        (second ? squares : sum) += second ? std::pow(d - mean, 2) + std::pow(e - mean, 2) : d + e;
+        count += second ? 0 : 2;
+      }
+    }
+  }
+  const double spread = std::sqrt(squares / count);
+  EXPECT_NEAR(one.at("statistics").at("spread").get<double>(), spread, 1e-12);
+  const float norm = toy::floats(base, "model.norm.weight")[0];
+  EXPECT_NEAR(toy::floats(out, "model.norm.weight")[0], norm + 3 * spread, 1e-6);  // tasks 1, 2
+  // Two passes over the whole model, and the one that makes the output.
+  const Json plan = plan_recipe(kSpreading, "r.yml", options_, job).json;
+  EXPECT_EQ(plan.at("bytes_in"), one.at("bytes_read"));
+  for (const Json& tensor : plan.at("tensors")) {
+    EXPECT_EQ(tensor.at("statistics_passes"), tensor.at("action") == "merge" ? 2 : 0);
+  }
+  for (const int threads : {2, 8}) {
+    options_.execute.threads = threads;
+    options_.execute.memory_limit = threads == 8 ? 500 : 0;
+    const Json many = merge(kSpreading, "many" + std::to_string(threads));
+    EXPECT_EQ(without_card(toy::contents(scratch_ / ("many" + std::to_string(threads)))),
+              without_card(toy::contents(scratch_ / "one")));
+    EXPECT_EQ(many.at("statistics"), one.at("statistics"));
+  }
+}
+
+TEST_F(MergeRun, StoppedAmongStatisticsItGoesOn) {
+  options_.execute.threads = 3;
+  const Contents whole = without_card(merged(kSpreading, "whole"));
+  bool resumed = false;
+  for (int at = 1;; at += 4) {
+    const std::string name = "stopped" + std::to_string(at);
+    std::atomic<int> calls = 0;
+    toy::hook() = [&](const TensorContext&) {
+      if (++calls == at) throw Error(Code::kCancelled, "stopped");
+    };
+    options_.resume = false;
+    const auto stopped = failure(kSpreading, name);
+    toy::hook() = nullptr;
+    if (!stopped) break;
+    EXPECT_EQ(stopped->code, Code::kCancelled);
+    options_.resume = true;
+    resumed = merge(kSpreading, name).at("tensors_resumed") > 0 || resumed;
+    EXPECT_EQ(without_card(toy::contents(scratch_ / name)), whole) << at;
+  }
+  EXPECT_TRUE(resumed);
+}
+
+TEST_F(MergeRun, TasksAreTheSameInEveryTensor) {
+  auto specs = toy::decoder_specs();
+  specs.erase(specs.begin());  // c lacks the embedding: b is alone there, and still the second
+  toy::write_model(scratch_ / "c", specs, 1, kConfig);
+  std::map<std::string, std::vector<std::size_t>> tasks;
+  options_.execute.threads = 1;
+  toy::hook() = [&](const TensorContext& context) {
+    EXPECT_EQ(context.tasks, 2U);
+    tasks[context.name] = context.model_tasks;
+  };
+  merge("merge_method: magmax\nbase_model: base\nmodels:\n  - model: c\n  - model: b\n");
+  EXPECT_THAT(tasks.at("model.embed_tokens.weight"), ElementsAre(1));
+  EXPECT_THAT(tasks.at("lm_head.weight"), ElementsAre(0, 1));
 }
 
 // Leaves an unfinished output in which all but the last tensors are done.
@@ -407,14 +569,12 @@ TEST_F(MergeRun, UpdatesThatRoundingLosesAreCounted) {
 
 TEST_F(MergeRun, WhatIsNotSupportedIsSaid) {
   const auto code = [&](const std::string& recipe) { return failure(recipe).value().code; };
-  EXPECT_EQ(code(linear("tokenizer_source: base\n")), Code::kUnsupported);
   EXPECT_EQ(code("merge_method: linear\nmodels: [{model: a+b, parameters: {weight: 1}}]\n"),
-            Code::kUnsupported);
+            Code::kNotFound);  // "b" is no adapter
   EXPECT_EQ(code("merge_method: linear\nmodels: [{model: c, parameters: {weight: 1}}]\n"),
             Code::kNotFound);
   EXPECT_EQ(code("merge_method: passthrough\nmodels: [{model: a, parameters: {scale: 2}}]\n"),
             Code::kUnsupported);
-  EXPECT_EQ(code("name: x\n" + linear() + "---\n" + linear()), Code::kUnsupported);
   EXPECT_FALSE(fs::exists(scratch_ / ".out.merging"));
 }
 

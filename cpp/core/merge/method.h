@@ -7,6 +7,9 @@
 //     for pass in 0 .. passes()-1:  observe(pass, block) of all blocks -> end_pass(pass, partials)
 //     apply(block) of all blocks
 //
+// A method whose result for one tensor depends on all others has ModelStatistics besides: passes over
+// every merged tensor that end before the first output is made.
+//
 // Results must not depend on the number of threads: a pass's partials arrive in the order of the
 // blocks, and a random draw is keyed by the element's index, never by the order of calls.
 #pragma once
@@ -14,11 +17,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "cpp/core/base/json.h"
 #include "cpp/core/merge/settings.h"
 #include "cpp/core/tensorfile/safetensors.h"
 
@@ -36,6 +41,8 @@ enum class Granularity {
 // does.
 enum class Accumulate { kFloat32, kNative };
 
+class ModelStatistics;
+
 // What is known of an output tensor before its values are read.
 struct TensorContext {
   std::string name;                  // in the output; keys random draws
@@ -47,8 +54,17 @@ struct TensorContext {
   std::vector<const Parameters*> model_parameters;  // one a model, the base not among them
   const Parameters* base_parameters = nullptr;      // nullptr without a base
   std::vector<std::uint64_t> model_keys;            // key random draws: position in the recipe
-  double t = 0;                                     // position among the layers
+  // Which model of the whole merge each is: the same number in every tensor, below `tasks`. A model
+  // that stands twice in a slice counts as two.
+  std::vector<std::size_t> model_tasks;
+  std::size_t tasks = 0;
+  double t = 0;  // position among the layers
   std::uint64_t seed = 0;
+  std::string folder;  // where relative paths among the parameters start from; may be empty
+  // Of methods that have them. Complete when observe and apply are called, not yet while the kernel
+  // is made.
+  const ModelStatistics* statistics = nullptr;
+  std::size_t index = 0;  // of this tensor among those that the statistics are of
 
   std::uint64_t elements() const;
   std::uint64_t row_length() const;  // last dimension; 1 for a scalar
@@ -77,6 +93,11 @@ class TensorMerge {
   virtual ~TensorMerge() = default;
   virtual Granularity granularity() const { return Granularity::kElements; }
   virtual int passes() const { return 0; }
+  // Of results that are no weights but whole numbers below 2^24: kU8, kU16 or kU32.
+  virtual std::optional<tensorfile::DType> output_dtype() const { return std::nullopt; }
+  // Bytes that one call of observe or apply, or of the statistics' observe, allocates beyond the block
+  // and the output: matrices of a decomposition. Counted against the memory limit.
+  virtual std::uint64_t workspace() const { return 0; }
   virtual std::unique_ptr<Partial> observe(int /*pass*/, const Block& /*block*/) const {
     return nullptr;
   }
@@ -86,11 +107,38 @@ class TensorMerge {
   virtual void apply(const Block& block, float* out) const = 0;
 };
 
+// Statistics of the whole model: sums, counts and thresholds over all merged tensors, of which each
+// tensor's own share may differ. The executor makes them anew in every run, a resumed one included:
+//
+//     for pass in 0 .. passes()-1:  observe(pass, tensor, block) of all blocks, on several threads;
+//                                   absorb each partial, alone and in a fixed order;  end_pass(pass)
+//
+// The order follows the input files; the blocks of one tensor come one after the other. Sums that must not depend on how a model is cut into files are
+// made exactly (exact_sum.h). What is kept must be small beside the model: partials are dropped as
+// soon as they have been absorbed.
+class ModelStatistics {
+ public:
+  virtual ~ModelStatistics() = default;
+  virtual int passes() const = 0;
+  virtual std::unique_ptr<Partial> observe(int pass, std::size_t tensor,
+                                           const Block& block) const = 0;
+  virtual void absorb(int pass, std::size_t tensor, const Partial& partial) = 0;
+  virtual void end_pass(int /*pass*/) {}
+  // Files beside the models that the method reads: a resumed merge must find them unchanged.
+  virtual std::vector<std::string> files() const { return {}; }
+  // For the report: weights, thresholds. An object.
+  virtual Json summary() const { return Json::object(); }
+};
+
 // One method: how its work on a tensor is made. Throws kInvalidArgument for parameters that make no
 // sense together, naming method, tensor and parameter.
 struct MethodKernel {
   std::string_view name;  // as in merge_methods()
   std::unique_ptr<TensorMerge> (*make)(const TensorContext& context);
+  // nullptr, or returns nullptr, where the method looks at one tensor at a time. `tensors`: all that
+  // are merged, in the plan's order; they outlive the statistics.
+  std::unique_ptr<ModelStatistics> (*make_statistics)(std::span<const TensorContext> tensors) =
+      nullptr;
 };
 
 // All kernels: one line a method in methods/registry.cpp. nullptr for a method without one (copying

@@ -111,6 +111,18 @@ ParameterDeclaration density() {
   return number("density", kModel, 1.0, kAny,
                 "share of a difference that is kept; 1 or more keeps all, 0 or less nothing");
 }
+// Of methods whose output is a model for each task.
+ParameterDeclaration one_task() {
+  ParameterDeclaration out =
+      number("task", kGlobal, 0, kFromZero,
+             "model for this task, from 1 in the order of the models; 0: what all tasks share");
+  out.whole = true;
+  return out;
+}
+ParameterDeclaration model_or_masks() {
+  return choice("output", "model", {"model", "masks"},
+                "weights, or of each element whole numbers whose bit i is task i's mask");
+}
 ParameterDeclaration mask_threshold() {
   return number("mask_lambda", kModel, 0.4, kFromZero,
                 "an element is a task's own where its difference exceeds this times the rest");
@@ -307,10 +319,11 @@ void add_whole_model(std::vector<MethodDeclaration>& out) {
   out.push_back(method("emr", "2405.17461", kDifferences, {},
                        "one shared difference, with a mask and a scale for each model",
                        {choice("scale_from", "tensor_means", {"tensor_means", "global_sums"},
-                               "what a model's scale compares")}));
+                               "what a model's scale compares"),
+                        one_task(), model_or_masks()}));
   out.push_back(method("tall_masks", "2405.07813", kDifferences, {},
                        "the sum of the differences, with a mask for each model",
-                       {mask_threshold()}));
+                       {mask_threshold(), one_task(), model_or_masks()}));
   out.push_back(
       method("consensus", "2405.07813", kDifferences, {},
              "the sum of the differences where several models use an element",
@@ -339,6 +352,54 @@ void add_data_driven(std::vector<MethodDeclaration>& out) {
               "added to the diagonal, as a share of its mean")}));
 }
 
+// Methods on singular values share two parameters.
+MethodDeclaration spectral(std::string name, std::string paper, std::string doc,
+                           std::vector<ParameterDeclaration> more, double factor = 1.0) {
+  std::vector<ParameterDeclaration> parameters{
+      lambda(factor),
+      flag("average", false,
+           "take the mean of the differences, as for tensors that are no matrices")};
+  for (auto& parameter : more) parameters.push_back(std::move(parameter));
+  return method(std::move(name), std::move(paper), kDifferences, {}, std::move(doc),
+                std::move(parameters));
+}
+
+void add_spectral(std::vector<MethodDeclaration>& out) {
+  out.push_back(spectral("tsv_m", "2412.00081",
+                         "joins the models' first singular vectors and makes them orthogonal", {}));
+  out.push_back(spectral("iso_c", "2502.04959",
+                         "the sum of the differences with all singular values made equal", {}));
+  out.push_back(spectral(
+      "iso_cts", "2502.04959", "iso_c with room kept for what each model has alone",
+      {number("common_fraction", kGlobal, 0.8, kShare, "share of the directions of the sum")}));
+  out.push_back(spectral(
+      "star", "2502.10339", "cuts small singular values, scales the rest up, averages",
+      {number("eta", kGlobal, 0.4, kShare, "share of the sum of singular values that is kept")}));
+  out.push_back(
+      spectral("knots", "2410.19735", "trims and elects signs in a basis that all models share",
+               {number("density", kGlobal, 0.2, kAny, "share of the aligned entries that is kept"),
+                choice("scope", "global", {"global", "tensor"}, "what the density is a share of")},
+               0.6));
+  out.push_back(spectral("wudi", "2503.08099",
+                         "minimises the interference with every model's own subspace",
+                         {choice("solver", "adam", {"adam", "exact"},
+                                 "steps of Adam from the sum on, as published, or the minimum"),
+                          count("iterations", 400, "steps of Adam"),
+                          number("learning_rate", kGlobal, 1e-5, kAboveZero, "of Adam")}));
+}
+
+void add_extraction(std::vector<MethodDeclaration>& out) {
+  out.push_back(method(
+      "extract_lora", "", {BaseRole::kReference, true, 1, 1}, {},
+      "writes the model's differences from its base as a LoRA adapter",
+      {count("max_rank", 128, "rank of a module at most"),
+       number("sv_epsilon", kGlobal, 0, kFromZero, "singular values up to this are dropped"),
+       flag("distribute_scale", true,
+            "give the root of the singular values to both factors; off: all to A"),
+       flag("embed_lora", false, "embeddings as low rank, too, instead of whole"),
+       flag("skip_undecomposable", false, "leave norms and the like out instead of whole")}));
+}
+
 std::vector<MethodDeclaration> make_methods() {
   std::vector<MethodDeclaration> out;
   add_basic(out);
@@ -346,7 +407,9 @@ std::vector<MethodDeclaration> make_methods() {
   add_sparse(out);
   add_selective(out);
   add_whole_model(out);
+  add_spectral(out);
   add_data_driven(out);
+  add_extraction(out);
   return out;
 }
 

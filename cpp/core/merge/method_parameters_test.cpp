@@ -29,13 +29,14 @@ std::string text(const char* method, const char* name) {
 }
 
 TEST(MethodParameters, AllMethodsAreThere) {
-  EXPECT_THAT(method_names(),
-              testing::UnorderedElementsAre(
-                  "linear", "task_arithmetic", "expo", "slerp", "nuslerp", "multislerp", "karcher",
-                  "passthrough", "ties", "dare_linear", "dare_ties", "della", "della_linear",
-                  "breadcrumbs", "breadcrumbs_ties", "sce", "nearswap", "arcee_fusion", "ram",
-                  "ramplus_tl", "model_stock", "magmax", "metagpt", "lines", "emr", "tall_masks",
-                  "consensus", "pcb", "fisher", "regmean"));
+  EXPECT_THAT(
+      method_names(),
+      testing::UnorderedElementsAre(
+          "linear", "task_arithmetic", "expo", "slerp", "nuslerp", "multislerp", "karcher",
+          "passthrough", "ties", "dare_linear", "dare_ties", "della", "della_linear", "breadcrumbs",
+          "breadcrumbs_ties", "sce", "nearswap", "arcee_fusion", "ram", "ramplus_tl", "model_stock",
+          "magmax", "metagpt", "lines", "emr", "tall_masks", "consensus", "pcb", "tsv_m", "iso_c",
+          "iso_cts", "star", "knots", "wudi", "fisher", "regmean", "extract_lora"));
   EXPECT_EQ(find_method("tie"), nullptr);
   EXPECT_EQ(find_method("ties")->find("weigth"), nullptr);
 }

@@ -13,6 +13,7 @@
 
 #include "cpp/core/base/file.h"
 #include "cpp/core/base/file_operations.h"
+#include "cpp/core/merge/json_text.h"
 #include "cpp/core/tensorfile/layout.h"
 
 namespace theriac::merge {
@@ -102,92 +103,6 @@ void check_names(const std::vector<OutputTensor>& tensors) {
 
 // ---- config.json -------------------------------------------------------------------------------
 
-// Places of values in a JSON text that is known to be valid.
-class JsonText {
- public:
-  explicit JsonText(std::string text) : text_(std::move(text)) {}
-  const std::string& text() const { return text_; }
-
-  // Replaces the value at a path; a last key that is missing is appended to its object. False where
-  // the way there does not exist.
-  bool set(const std::vector<std::string>& path, const std::string& value) {
-    std::size_t at = skip(0);
-    for (std::size_t i = 0; i < path.size(); ++i) {
-      if (text_[at] != '{') return false;
-      const Member member = find(at, path[i]);
-      if (member.found) {
-        at = member.value;
-      } else if (i + 1 == path.size()) {
-        const std::string entry = dump_json(Json(path[i])) + ": " + value;
-        const std::string indent = "\n" + std::string(2 * path.size(), ' ');
-        text_.insert(member.last, (member.empty ? "" : ",") + indent + entry);
-        return true;
-      } else {
-        return false;
-      }
-    }
-    text_.replace(at, value_end(at) - at, value);
-    return true;
-  }
-
- private:
-  struct Member {
-    bool found = false, empty = true;
-    std::size_t value = 0;  // where it starts
-    std::size_t last = 0;   // end of the last member, or after the brace
-  };
-
-  Member find(std::size_t object, const std::string& key) const {
-    Member out;
-    out.last = object + 1;
-    for (std::size_t at = skip(object + 1); text_[at] == '"'; at = skip(at)) {
-      const std::size_t end = value_end(at);
-      const bool same = Json::parse(text_.substr(at, end - at)).get<std::string>() == key;
-      const std::size_t value = skip(skip(end) + 1);  // past the colon
-      if (same) {
-        out.found = true;
-        out.value = value;
-        return out;
-      }
-      out.empty = false;
-      out.last = at = value_end(value);
-      at = skip(at);
-      if (text_[at] == ',') ++at;
-    }
-    return out;
-  }
-  std::size_t skip(std::size_t at) const {
-    return std::min(text_.find_first_not_of(" \t\r\n", at), text_.size());
-  }
-  std::size_t value_end(std::size_t at) const {
-    int depth = 0;
-    do {
-      const char c = text_[at];
-      if (c == '"') {
-        at = string_end(at);
-      } else if (c == '{' || c == '[') {
-        ++depth;
-        ++at;
-      } else if (c == '}' || c == ']') {
-        --depth;
-        ++at;
-      } else if (depth > 0 &&
-                 (c == ',' || c == ':' || c == ' ' || c == '\n' || c == '\t' || c == '\r')) {
-        ++at;
-      } else {
-        at = std::min(text_.find_first_of(",:]} \t\r\n", at), text_.size());
-      }
-    } while (depth > 0 && at < text_.size());
-    return at;
-  }
-  std::size_t string_end(std::size_t at) const {
-    for (++at; text_[at] != '"'; ++at) at += text_[at] == '\\' ? 1 : 0;
-    return at + 1;
-  }
-
-  std::string text_;
-};
-
 std::vector<std::string> split(const std::string& path) {
   std::vector<std::string> out(1);
   for (const char c : path) {
@@ -237,6 +152,8 @@ void reserve(int fd, std::uint64_t bytes, const fs::path& path) {
       .at("bytes", bytes)
       .at("errno", number);
 }
+
+constexpr std::uint64_t kWriteback = std::uint64_t{32} << 20;
 
 void write_all(int fd, std::string_view bytes, std::uint64_t offset, const fs::path& path) {
   while (!bytes.empty()) {
@@ -390,7 +307,12 @@ fs::path OutputFiles::part(std::size_t shard) const {
 
 void OutputFiles::write(std::size_t tensor, std::uint64_t first, std::string_view bytes) {
   const OutputTensor& at = layout_->tensors[tensor];
-  write_all(descriptors_[at.shard], bytes, at.offset + first, part(at.shard));
+  const std::uint64_t begin = at.offset + first;
+  write_all(descriptors_[at.shard], bytes, begin, part(at.shard));
+  // The disk starts on it while the rest is computed; `finish` waits for what is left.
+  if (begin / kWriteback != (begin + bytes.size()) / kWriteback) {
+    ::sync_file_range(descriptors_[at.shard], 0, 0, SYNC_FILE_RANGE_WRITE);
+  }
 }
 
 void OutputFiles::read(std::size_t tensor, std::uint64_t first, std::span<char> into) const {

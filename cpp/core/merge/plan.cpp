@@ -21,6 +21,26 @@ std::string shown(const Shape& shape) {
   return "[" + out + "]";
 }
 
+// A list of config.json with an entry for each layer.
+bool is_layer_list(const std::string& key, const Json& value, std::int64_t layers) {
+  return key.find("layer") != std::string::npos && value.is_array() &&
+         value.size() == static_cast<std::size_t>(layers);
+}
+
+// The object at a path of config.json ("text_config"), itself for an empty one.
+const Json* find_part(const Json& config, const std::string& path) {
+  const Json* at = &config;
+  for (std::size_t first = 0; !path.empty() && first != std::string::npos;) {
+    const std::size_t dot = path.find('.', first);
+    if (!at->is_object()) return nullptr;
+    const auto found = at->find(path.substr(first, dot == std::string::npos ? dot : dot - first));
+    if (found == at->end()) return nullptr;
+    at = &*found;
+    first = dot == std::string::npos ? dot : dot + 1;
+  }
+  return at->is_object() ? at : nullptr;
+}
+
 // Collects what happened to many tensors into one sentence a kind.
 class Notes {
  public:
@@ -134,6 +154,7 @@ class Planner {
     choose_donor();
     for (const Module& module : modules()) plan_module(module);
     untie();
+    edit_vocabulary();
     plan_.notes = notes_.sentences();
     return std::move(plan_);
   }
@@ -172,8 +193,12 @@ class Planner {
   void plan_layers(const Module& module, const Slice& slice, std::int64_t offset);
   void plan_tensor(Candidate candidate);
   void edit_layer_count(const Module& module, std::int64_t layers);
+  void edit_layer_lists(const Module& module);
+  Json layer_list(const Module& module, const std::string& part, const std::string& key,
+                  const Json& fallback);
   bool follow_ties(Candidate& candidate);
   void untie();
+  void edit_vocabulary();
   std::optional<std::vector<Part>> present_parts(const Candidate& candidate,
                                                  const std::string& policy);
   void fill_from_base(const Candidate& candidate, std::vector<Part>& parts) const;
@@ -417,6 +442,7 @@ void Planner::plan_module(const Module& module) {
   }
   plan_loose(module, module.slices.back(), true);
   edit_layer_count(module, layers);
+  edit_layer_lists(module);
 }
 
 // The first source that has a tensor decides to which stack it belongs; the others are asked for it
@@ -481,6 +507,47 @@ void Planner::edit_layer_count(const Module& module, std::int64_t layers) {
              " now, but no key of config.json could be told to hold it; edit it by hand");
 }
 
+// Lists with an entry a layer ("layer_types" of models whose layers differ in attention) follow the
+// layers that the output is made of.
+void Planner::edit_layer_lists(const Module& module) {
+  const Stack* stack = input(plan_.donor).stack(module.prefix);
+  const Json& config = models_[plan_.donor].config;
+  if (stack == nullptr || !config.is_object()) return;
+  const auto count = layer_count_key(config, *stack);
+  if (!count) return;
+  const std::size_t dot = count->rfind('.');
+  const std::string part = dot == std::string::npos ? "" : count->substr(0, dot);
+  const Json* owner = find_part(config, part);
+  if (owner == nullptr) return;
+  for (const auto& [key, value] : owner->items()) {
+    if (!is_layer_list(key, value, stack->layers)) continue;
+    Json list = layer_list(module, part, key, value);
+    if (list != value) {
+      plan_.config_edits.push_back({(part.empty() ? "" : part + ".") + key, std::move(list)});
+    }
+  }
+}
+
+Json Planner::layer_list(const Module& module, const std::string& part, const std::string& key,
+                         const Json& fallback) {
+  Json out = Json::array();
+  for (const Slice& slice : module.slices) {
+    const Source& source = slice.sources.front();
+    const Stack* stack = input(source.model).stack(module.prefix);
+    const Json* owner = find_part(models_[source.model].config, part);
+    const Json* list = &fallback;
+    if (owner != nullptr && stack != nullptr && owner->contains(key) &&
+        is_layer_list(key, owner->at(key), stack->layers)) {
+      list = &owner->at(key);
+    }
+    for (std::int64_t i = source.first; i < source.last; ++i) {
+      if (static_cast<std::size_t>(i) >= list->size()) return fallback;
+      out.push_back((*list)[static_cast<std::size_t>(i)]);
+    }
+  }
+  return out;
+}
+
 // ---- one tensor --------------------------------------------------------------------------------
 
 // A head that a model leaves out because it is its embedding is found there. False where no model
@@ -520,6 +587,19 @@ void Planner::untie() {
   const Json& config = models_[plan_.donor].config;
   if (const auto key = tied_key(config); key && input(plan_.donor).architecture.tied) {
     plan_.config_edits.push_back({*key, false});
+  }
+}
+
+// Where the embedding has other rows than the donor's configuration says, that is edited: a tokenizer,
+// an adapter or a cut has changed them.
+void Planner::edit_vocabulary() {
+  const auto embedding = std::find_if(
+      plan_.tensors.begin(), plan_.tensors.end(),
+      [](const PlannedTensor& tensor) { return tensor.is_embed && tensor.shape.size() == 2; });
+  if (embedding == plan_.tensors.end()) return;
+  const auto key = vocabulary_key(models_[plan_.donor].config);
+  if (key && key->second != embedding->shape[0]) {
+    plan_.config_edits.push_back({key->first, embedding->shape[0]});
   }
 }
 

@@ -151,6 +151,54 @@ TEST(Plan, SlicesRenumberLayers) {
   EXPECT_EQ(made.tensors.front().name, kEmbedding);
 }
 
+// The edits of config.json by their keys.
+Json edits(const MergePlan& plan) {
+  Json out = Json::object();
+  for (const ConfigEdit& edit : plan.config_edits) out[edit.key] = edit.value;
+  return out;
+}
+
+TEST(Plan, ListsOverTheLayersFollowThem) {
+  ModelTensors a = decoder("a", 3), b = decoder("b", 2), plain = decoder("c", 2);
+  a.config = Json{{"num_hidden_layers", 3},
+                  {"layer_types", {"full", "window", "full"}},
+                  {"layer_sizes", {1, 2}},  // not one a layer
+                  {"rope", {1, 2, 3}}};     // nothing about layers
+  b.config["layer_types"] = {"b0", "b1"};
+  const std::string slices =
+      "merge_method: passthrough\nslices:\n"
+      "  - sources: [{model: a, layer_range: [1, 3]}]\n"
+      "  - sources: [{model: b, layer_range: [0, 2]}]\n";
+  EXPECT_EQ(dump_json(edits(plan(slices, {a, b}))),
+            R"({"num_hidden_layers":4,"layer_types":["window","full","b0","b1"]})");
+  // What a source does not say is taken from the donor, as far as it goes.
+  plain.name = "b";
+  EXPECT_EQ(dump_json(edits(plan(slices, {a, plain})).at("layer_types")),
+            R"(["window","full","full","window"])");
+  a.config = Json{{"text_config", a.config}};
+  b.config = Json{{"text_config", b.config}};
+  EXPECT_EQ(dump_json(edits(plan(slices, {a, b})).at("text_config.layer_types")),
+            R"(["window","full","b0","b1"])");
+  EXPECT_TRUE(edits(plan("merge_method: passthrough\nmodels: [{model: a}]\n", {a})).empty());
+}
+
+TEST(Plan, VocabularySizeIsThatOfTheEmbedding) {
+  ModelTensors a = decoder("a", 1, 12), b = decoder("b", 1, 10);
+  for (const std::string key : {"vocab_size", "text_config.vocab_size"}) {
+    a.config = key == "vocab_size" ? Json{{"vocab_size", 12}}
+                                   : Json{{"text_config", {{"vocab_size", 12}}}};
+    // Linear cuts embeddings to what the models share.
+    const MergePlan cut =
+        plan(models_form("linear", {"a", "b"}, "parameters: {weight: 1}\n"), {a, b});
+    EXPECT_EQ(at(cut, kEmbedding).shape[0], 10U);
+    EXPECT_EQ(dump_json(edits(cut)), "{\"" + key + "\":10}");
+    EXPECT_TRUE(edits(plan("merge_method: passthrough\nmodels: [{model: a}]\n", {a})).empty());
+  }
+  for (const Json& config : {Json(), Json{{"vocab_size", "12"}}, Json{{"vocab_size", -1}}}) {
+    EXPECT_FALSE(vocabulary_key(config));
+  }
+}
+
 // Any division into slices numbers the output from 0 without a gap and takes each input layer once.
 TEST(Plan, AnySlicingIsConsecutive) {
   Random random(3, "slices");

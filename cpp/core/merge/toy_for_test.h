@@ -101,12 +101,81 @@ class Damped final : public TensorMerge {
   double squares_ = 0;
 };
 
+// Of the whole model: the sum of all differences, then of their squares from its mean. In float64, so
+// that another order gives other bits.
+class Spread final : public ModelStatistics {
+ public:
+  explicit Spread(std::span<const TensorContext> tensors)
+      : tensors_(tensors), last_(tensors.size()) {}
+  int passes() const override { return 2; }
+  std::unique_ptr<Partial> observe(int pass, std::size_t tensor,
+                                   const Block& block) const override {
+    if (hook() && pass == 1) hook()(tensors_[tensor]);
+    auto out = std::make_unique<Norm>();
+    out->first = block.first;
+    for (std::size_t i = 0; i < block.count; ++i) {
+      for (const float* model : block.models) {
+        const double d = static_cast<double>(model[i]) - block.base[i];
+        out->squares += pass == 0 ? d : std::pow(d - sum_ / count_, 2);
+      }
+    }
+    return out;
+  }
+  void absorb(int pass, std::size_t tensor, const Partial& partial) override {
+    const auto& norm = static_cast<const Norm&>(partial);
+    if (norm.first < last_[tensor]) throw Error(Code::kInternal, "blocks out of order");
+    last_[tensor] = norm.first;
+    (pass == 0 ? sum_ : squares_) += norm.squares;
+    if (pass == 0) ++blocks_;
+  }
+  void end_pass(int pass) override {
+    last_.assign(last_.size(), 0);
+    if (pass == 0) {
+      for (const TensorContext& tensor : tensors_) {
+        count_ += static_cast<double>(tensor.elements() * tensor.models());
+      }
+    }
+  }
+  Json summary() const override { return Json{{"spread", spread()}, {"blocks", blocks_}}; }
+  double spread() const { return std::sqrt(squares_ / count_); }
+
+ private:
+  std::span<const TensorContext> tensors_;
+  std::vector<std::uint64_t> last_;
+  std::uint64_t blocks_ = 0;
+  double sum_ = 0, squares_ = 0, count_ = 0;
+};
+
+// Base plus the spread of the whole model, times the task's number plus one.
+class Spreading final : public TensorMerge {
+ public:
+  explicit Spreading(const TensorContext& context)
+      : context_(context), statistics_(dynamic_cast<const Spread&>(*context.statistics)) {}
+  void apply(const Block& block, float* out) const override {
+    if (hook()) hook()(context_);
+    std::size_t factor = 0;
+    for (const std::size_t task : context_.model_tasks) factor += task + 1;
+    for (std::size_t i = 0; i < block.count; ++i) {
+      out[i] =
+          static_cast<float>(block.base[i] + statistics_.spread() * static_cast<double>(factor));
+    }
+  }
+
+ private:
+  const TensorContext& context_;
+  const Spread& statistics_;
+};
+
 template <class Merge>
 std::unique_ptr<TensorMerge> make(const TensorContext& context) {
   return std::make_unique<Merge>(context);
 }
 
-// linear: WeightedSum. task_arithmetic: Damped, by elements. ties: by rows. breadcrumbs: by
+inline std::unique_ptr<ModelStatistics> make_spread(std::span<const TensorContext> tensors) {
+  return std::make_unique<Spread>(tensors);
+}
+
+// magmax: Spreading, with passes over the whole model. linear: WeightedSum. task_arithmetic: Damped, by elements. ties: by rows. breadcrumbs: by
 // tensors.
 inline const MethodKernel* find(std::string_view method) {
   static const MethodKernel kernels[] = {
@@ -114,6 +183,7 @@ inline const MethodKernel* find(std::string_view method) {
       {"task_arithmetic", make<Damped<Granularity::kElements>>},
       {"ties", make<Damped<Granularity::kRows>>},
       {"breadcrumbs", make<Damped<Granularity::kTensor>>},
+      {"magmax", make<Spreading>, make_spread},
   };
   for (const MethodKernel& kernel : kernels) {
     if (kernel.name == method) return &kernel;

@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <system_error>
 #include <unordered_map>
 #include <utility>
 
 #include "cpp/core/base/file.h"
 #include "cpp/core/base/options.h"
+#include "cpp/core/tensorfile/convert.h"
 #include "cpp/core/tensorfile/gather.h"
 #include "cpp/core/tensorfile/layout.h"
 
@@ -20,10 +22,12 @@ using internal::shown;
 constexpr std::string_view kIndexEnding = ".index.json";
 
 // What belongs to a model beside weights and configuration.
-constexpr std::array<std::string_view, 12> kSideFiles{"tokenizer_config.json",
+constexpr std::array<std::string_view, 16> kSideFiles{"tokenizer_config.json",
                                                       "special_tokens_map.json",
                                                       "tokenizer.json",
                                                       "tokenizer.model",
+                                                      "spiece.model",
+                                                      "sentencepiece.bpe.model",
                                                       "added_tokens.json",
                                                       "merges.txt",
                                                       "chat_template.jinja",
@@ -31,6 +35,8 @@ constexpr std::array<std::string_view, 12> kSideFiles{"tokenizer_config.json",
                                                       "chat_template.json",
                                                       "vocab.json",
                                                       "vocab.txt",
+                                                      "preprocessor_config.json",
+                                                      "processor_config.json",
                                                       "video_preprocessor_config.json"};
 
 bool is_there(const fs::path& path) {
@@ -197,7 +203,7 @@ void ModelFiles::open_one(const fs::path& file, const ModelLimits& limits) {
 }
 
 std::vector<TensorRecord> ModelFiles::open_file(const fs::path& path, const ModelLimits& limits) {
-  auto file = std::make_unique<FileBytes>(path);
+  auto file = std::make_shared<const FileBytes>(path);
   std::vector<TensorRecord> records;
   if (path.extension() == ".safetensors") {
     records = read_safetensors(*file, limits.safetensors);
@@ -300,6 +306,7 @@ void ModelFiles::read(const TensorRecord& tensor, std::uint64_t first_byte,
                                             std::to_string(first_byte) + " were asked for")
         .at("tensor", tensor.name);
   }
+  if (tensor.computed != 0) return read_computed(tensor, first_byte, into);
   const FileBytes& file = *files_.at(tensor.file);
   try {
     if (tensor.contiguous()) {
@@ -313,6 +320,90 @@ void ModelFiles::read(const TensorRecord& tensor, std::uint64_t first_byte,
     failure.details.emplace_back("tensor", tensor.name);
     throw Error(std::move(failure));
   }
+}
+
+// Rounded to the tensor's type, a piece at a time.
+void ModelFiles::read_computed(const TensorRecord& tensor, std::uint64_t first_byte,
+                               std::span<char> into) const {
+  const auto each = static_cast<std::uint64_t>(dtype_bits(tensor.dtype)) / 8;
+  constexpr std::size_t kPiece = std::size_t{1} << 14;
+  std::vector<float> values(std::min<std::size_t>(kPiece, into.size() / each + 2));
+  std::vector<char> bytes(values.size() * each);
+  while (!into.empty()) {
+    const std::uint64_t first = first_byte / each;
+    const std::uint64_t skipped = first_byte - first * each;
+    const auto wanted = (skipped + into.size() + each - 1) / each;
+    const auto count = static_cast<std::size_t>(std::min<std::uint64_t>(values.size(), wanted));
+    rules_.at(tensor.computed - 1)->read(first, count, values.data());
+    from_float(tensor.dtype, values.data(), count, bytes.data());
+    const auto size =
+        static_cast<std::size_t>(std::min<std::uint64_t>(into.size(), count * each - skipped));
+    std::memcpy(into.data(), bytes.data() + skipped, size);
+    into = into.subspan(size);
+    first_byte += size;
+  }
+}
+
+void ModelFiles::read_floats(const TensorRecord& tensor, std::uint64_t first, std::size_t count,
+                             float* into, char* raw) const {
+  if (tensor.computed != 0) return rules_.at(tensor.computed - 1)->read(first, count, into);
+  const auto each = static_cast<std::uint64_t>(dtype_bits(tensor.dtype)) / 8;
+  const auto size = static_cast<std::size_t>(count * each);
+  if (tensor.dtype == DType::kF32) {
+    return read(tensor, first * each, {reinterpret_cast<char*>(into), size});
+  }
+  read(tensor, first * each, {raw, size});
+  to_float(tensor.dtype, raw, count, into);
+}
+
+std::uint64_t ModelFiles::memory(const TensorRecord& tensor, std::uint64_t count) const {
+  return tensor.computed == 0 ? 0 : rules_.at(tensor.computed - 1)->memory(count);
+}
+
+void ModelFiles::set(TensorRecord record) {
+  const auto at = std::lower_bound(
+      tensors_.begin(), tensors_.end(), record.name,
+      [](const TensorRecord& tensor, const std::string& name) { return tensor.name < name; });
+  if (at != tensors_.end() && at->name == record.name) {
+    *at = std::move(record);
+  } else {
+    tensors_.insert(at, std::move(record));
+  }
+}
+
+void ModelFiles::set_computed(TensorRecord record, std::shared_ptr<const ComputedTensor> rule) {
+  record.strides.clear();
+  rules_.push_back(std::move(rule));
+  record.computed = rules_.size();
+  set(std::move(record));
+}
+
+void ModelFiles::set_stored(std::string name, const ModelFiles& other, const TensorRecord& record) {
+  TensorRecord out = record;
+  out.name = std::move(name);
+  if (record.computed != 0)
+    return set_computed(std::move(out), other.rules_.at(record.computed - 1));
+  const auto& file = other.files_.at(record.file);
+  const auto at = std::find(files_.begin(), files_.end(), file);
+  out.file = static_cast<std::size_t>(at - files_.begin());
+  if (at == files_.end()) files_.push_back(file);
+  set(std::move(out));
+}
+
+ModelFiles ModelFiles::described(fs::path folder, std::vector<TensorRecord> tensors, Json config) {
+  ModelFiles out;
+  out.folder_ = out.source_ = std::move(folder);
+  out.tensors_ = std::move(tensors);
+  out.config_ = std::move(config);
+  out.finish({});
+  return out;
+}
+
+void ModelFiles::expect(const TensorRecord& tensor, std::uint64_t first_byte,
+                        std::uint64_t bytes) const noexcept {
+  if (tensor.computed != 0 || !tensor.contiguous() || first_byte >= tensor.bytes) return;
+  files_[tensor.file]->expect(tensor.offset + first_byte,
+                              std::min(bytes, tensor.bytes - first_byte));
 }
 
 std::string ModelFiles::read(const TensorRecord& tensor) const {

@@ -43,7 +43,20 @@ struct ModelNames {
   std::string torch = "pytorch_model";
 };
 
-// Movable. Const members may be called from several threads at once.
+// How a tensor is computed from others when it is asked for: weights with an adapter on top, rows
+// that a tokenizer rearranges. Immutable; may be shared between threads.
+class ComputedTensor {
+ public:
+  virtual ~ComputedTensor() = default;
+  // Elements [first, first + count) of the row-major tensor. The values do not depend on how the
+  // tensor is divided into calls.
+  virtual void read(std::uint64_t first, std::size_t count, float* into) const = 0;
+  // Bytes that one call needs beside `into`, at most, for `count` elements.
+  virtual std::uint64_t memory(std::uint64_t count) const = 0;
+};
+
+// Movable and copyable; copies share the open files. Const members may be called from several
+// threads at once.
 class ModelFiles {
  public:
   // `path`: a folder, in which the first of these is taken: model.safetensors.index.json,
@@ -65,6 +78,29 @@ class ModelFiles {
   // tensor, kIoError with errno, kDataError when the file has become too short.
   void read(const TensorRecord& tensor, std::uint64_t first_byte, std::span<char> into) const;
   std::string read(const TensorRecord& tensor) const;  // all of it
+  // Asks the operating system to fetch a range of a tensor that will be read soon; it may not.
+  void expect(const TensorRecord& tensor, std::uint64_t first_byte,
+              std::uint64_t bytes) const noexcept;
+
+  // The same in elements, as float32: stored values widened, computed ones before they are rounded
+  // to the tensor's type. `raw`: room for `count` stored elements. Throws as `read` does, and
+  // kUnsupported for a type that is no floating point.
+  void read_floats(const TensorRecord& tensor, std::uint64_t first, std::size_t count, float* into,
+                   char* raw) const;
+  // Bytes that reading `count` elements of a computed tensor needs beside the results; else 0.
+  std::uint64_t memory(const TensorRecord& tensor, std::uint64_t count) const;
+
+  // Replaces the tensor of that name, or adds one. Pointers to records and `find` results become
+  // invalid. `record.file` and `offset` are kept; see TensorRecord::computed.
+  void set_computed(TensorRecord record, std::shared_ptr<const ComputedTensor> rule);
+  // The same with a tensor of another model.
+  void set_stored(std::string name, const ModelFiles& other, const TensorRecord& record);
+  void set_config(Json config) { config_ = std::move(config); }
+  void add_warning(std::string warning) { warnings_.push_back(std::move(warning)); }
+  // A model that has no files yet: what a plan needs to know of one.
+  static ModelFiles described(std::filesystem::path folder, std::vector<TensorRecord> tensors,
+                              Json config);
+  bool has_files() const noexcept { return !files_.empty(); }
 
   const std::filesystem::path& folder() const noexcept { return folder_; }
   // config.json of the folder; null if there is none or a single tensor file was opened.
@@ -84,8 +120,13 @@ class ModelFiles {
                  const ModelLimits& limits);
   void finish(const ModelLimits& limits);
 
+  void set(TensorRecord record);
+  void read_computed(const TensorRecord& tensor, std::uint64_t first_byte,
+                     std::span<char> into) const;
+
   std::filesystem::path folder_, source_;
-  std::vector<std::unique_ptr<FileBytes>> files_;
+  std::vector<std::shared_ptr<const FileBytes>> files_;
+  std::vector<std::shared_ptr<const ComputedTensor>> rules_;
   std::vector<TensorRecord> tensors_;
   Json config_;
   std::vector<std::string> side_files_, warnings_;

@@ -19,6 +19,9 @@ struct TensorRecord {
   std::uint64_t offset = 0;            // of the first element, in the file
   std::vector<std::uint64_t> strides;  // in elements; empty: dense and row-major
   std::size_t file = 0;                // index of the file
+  // Number of the model's rule that computes the values, from 1; 0: they lie in the file. File and
+  // offset are then those of what it is mainly computed from.
+  std::size_t computed = 0;
   bool contiguous() const noexcept { return strides.empty(); }
 };
 

@@ -1,6 +1,6 @@
-// Runs one method on one tensor as the executor does, but with blocks of any size, observed in any
-// order. `merged` runs every case with several sizes and orders and fails where any output differs
-// in a bit.
+// Runs one method on one tensor, or on the tensors of a model, as the executor does, but with blocks
+// of any size, observed in any order. `merged` runs every case with several sizes and orders and
+// fails where any output differs in a bit.
 #pragma once
 
 #include <gmock/gmock.h>
@@ -33,6 +33,9 @@ struct MergeCase {
   std::string name = "tensor";
   std::uint64_t seed = 0;
   std::vector<std::uint64_t> keys;  // empty: 0, 1, ...
+  std::vector<std::size_t> tasks;   // empty: 0, 1, ...
+  std::string folder;
+  double t = 0;
   Accumulate accumulate = Accumulate::kFloat32;
   tensorfile::DType dtype = tensorfile::DType::kF32;
 };
@@ -70,7 +73,10 @@ class ContextForTest {
       own_.push_back(parameters_for(c.method, ParameterScope::kModel, own));
       context_.model_parameters.push_back(&own_.back());
       context_.model_keys.push_back(c.keys.empty() ? m : c.keys[m]);
+      context_.model_tasks.push_back(c.tasks.empty() ? m : c.tasks[m]);
     }
+    context_.folder = c.folder;
+    context_.t = c.t;
     context_.name = c.name;
     context_.shape = c.shape;
     context_.has_base = c.base.has_value();
@@ -95,34 +101,97 @@ inline Block block_of(const MergeCase& c, std::uint64_t first, std::size_t count
   return {first, count, c.base ? c.base->data() + first : nullptr, pointers};
 }
 
-// `unit`: elements or rows a block, as the method's granularity has it.
-inline Values merged_in_blocks(const MergeCase& c, std::uint64_t unit, std::uint64_t order_seed) {
-  const ContextForTest context(c);
-  const std::unique_ptr<TensorMerge> merge = find_kernel(c.method)->make(context.get());
-  const std::uint64_t n = context.get().elements();
-  std::uint64_t size = unit;
-  if (merge->granularity() == Granularity::kRows) size = unit * context.get().row_length();
-  if (merge->granularity() == Granularity::kTensor) size = n;
-  std::vector<std::uint64_t> firsts;
-  for (std::uint64_t first = 0; first < n; first += size) firsts.push_back(first);
-  Random random(order_seed, "order");
-  std::vector<std::size_t> order(firsts.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::vector<const float*> pointers;
-  const auto block = [&](std::size_t b) {
-    return block_of(c, firsts[b], static_cast<std::size_t>(std::min(size, n - firsts[b])),
-                    pointers);
-  };
+// One tensor cut into blocks, which come in random order.
+class BlocksForTest {
+ public:
+  // `unit`: elements or rows a block, as the method's granularity has it.
+  BlocksForTest(const MergeCase& c, const TensorContext& context, Granularity granularity,
+                std::uint64_t unit, std::uint64_t order_seed)
+      : case_(c), n_(context.elements()), size_(unit), random_(order_seed, "order") {
+    if (granularity == Granularity::kRows) size_ = unit * context.row_length();
+    if (granularity == Granularity::kTensor) size_ = n_;
+    for (std::uint64_t first = 0; first < n_; first += size_) firsts_.push_back(first);
+    order_.resize(firsts_.size());
+    std::iota(order_.begin(), order_.end(), std::size_t{0});
+  }
+  std::size_t size() const { return firsts_.size(); }
+  const std::vector<std::size_t>& shuffled() {
+    random_.shuffle(order_);
+    return order_;
+  }
+  Block at(std::size_t b) {
+    const auto count = static_cast<std::size_t>(std::min(size_, n_ - firsts_[b]));
+    return block_of(case_, firsts_[b], count, pointers_);
+  }
+
+ private:
+  const MergeCase& case_;
+  std::uint64_t n_, size_;
+  Random random_;
+  std::vector<std::uint64_t> firsts_;
+  std::vector<std::size_t> order_;
+  std::vector<const float*> pointers_;
+};
+
+inline Values merged_tensor(const MergeCase& c, const TensorContext& context, std::uint64_t unit,
+                            std::uint64_t order_seed) {
+  const std::unique_ptr<TensorMerge> merge = find_kernel(c.method)->make(context);
+  BlocksForTest blocks(c, context, merge->granularity(), unit, order_seed);
   for (int pass = 0; pass < merge->passes(); ++pass) {
-    std::vector<std::unique_ptr<Partial>> partials(firsts.size());
-    random.shuffle(order);
-    for (const std::size_t b : order) partials[b] = merge->observe(pass, block(b));
+    std::vector<std::unique_ptr<Partial>> partials(blocks.size());
+    for (const std::size_t b : blocks.shuffled()) {
+      partials[b] = merge->observe(pass, blocks.at(b));
+    }
     merge->end_pass(pass, partials);
   }
-  Values out(n);
-  random.shuffle(order);
-  for (const std::size_t b : order) merge->apply(block(b), out.data() + firsts[b]);
+  Values out(context.elements());
+  for (const std::size_t b : blocks.shuffled()) {
+    const Block block = blocks.at(b);
+    merge->apply(block, out.data() + block.first);
+  }
   return out;
+}
+
+// Cases of one method, each a tensor of the model. `summary`: what the statistics tell.
+inline std::vector<Values> merged_model_in_blocks(const std::vector<MergeCase>& tensors,
+                                                  std::uint64_t unit, std::uint64_t order_seed,
+                                                  Json* summary = nullptr) {
+  const MethodKernel& kernel = *find_kernel(tensors.front().method);
+  std::vector<std::unique_ptr<ContextForTest>> owners;
+  std::vector<TensorContext> contexts;
+  std::size_t tasks = 0;
+  for (const MergeCase& c : tensors) {
+    owners.push_back(std::make_unique<ContextForTest>(c));
+    contexts.push_back(owners.back()->get());
+    contexts.back().index = contexts.size() - 1;
+    for (const std::size_t task : contexts.back().model_tasks) tasks = std::max(tasks, task + 1);
+  }
+  for (TensorContext& context : contexts) context.tasks = tasks;
+  std::unique_ptr<ModelStatistics> statistics;
+  if (kernel.make_statistics != nullptr) statistics = kernel.make_statistics(contexts);
+  for (TensorContext& context : contexts) context.statistics = statistics.get();
+  for (int pass = 0; statistics && pass < statistics->passes(); ++pass) {
+    for (std::size_t t = 0; t < tensors.size(); ++t) {
+      const Granularity granularity = kernel.make(contexts[t])->granularity();
+      BlocksForTest blocks(tensors[t], contexts[t], granularity, unit, order_seed);
+      std::vector<std::unique_ptr<Partial>> partials(blocks.size());
+      for (const std::size_t b : blocks.shuffled()) {
+        partials[b] = statistics->observe(pass, t, blocks.at(b));
+      }
+      for (const auto& partial : partials) statistics->absorb(pass, t, *partial);
+    }
+    statistics->end_pass(pass);
+  }
+  if (summary != nullptr && statistics) *summary = statistics->summary();
+  std::vector<Values> out;
+  for (std::size_t t = 0; t < tensors.size(); ++t) {
+    out.push_back(merged_tensor(tensors[t], contexts[t], unit, order_seed));
+  }
+  return out;
+}
+
+inline Values merged_in_blocks(const MergeCase& c, std::uint64_t unit, std::uint64_t order_seed) {
+  return merged_model_in_blocks({c}, unit, order_seed).front();
 }
 
 inline bool same_bytes(const Values& a, const Values& b) {
@@ -136,6 +205,18 @@ inline Values merged(const MergeCase& c) {
   for (const std::uint64_t unit : {1, 3, 64, 1000}) {
     if (out.size() / unit > kMostBlocks) continue;
     EXPECT_TRUE(same_bytes(out, merged_in_blocks(c, unit, unit))) << c.method << ", unit " << unit;
+  }
+  return out;
+}
+
+inline std::vector<Values> merged_model(const std::vector<MergeCase>& tensors,
+                                        Json* summary = nullptr) {
+  const std::vector<Values> out = merged_model_in_blocks(tensors, 1U << 30, 0, summary);
+  for (const std::uint64_t unit : {3, 64}) {
+    const std::vector<Values> other = merged_model_in_blocks(tensors, unit, unit);
+    for (std::size_t t = 0; t < out.size(); ++t) {
+      EXPECT_TRUE(same_bytes(out[t], other[t])) << tensors[t].method << ", tensor " << t;
+    }
   }
   return out;
 }

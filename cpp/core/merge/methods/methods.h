@@ -11,6 +11,7 @@
 namespace theriac::merge::methods {
 
 using Made = std::unique_ptr<TensorMerge>;
+using MadeStatistics = std::unique_ptr<ModelStatistics>;
 
 // weighted.cpp
 Made make_linear(const TensorContext& context);
@@ -22,6 +23,7 @@ Made make_magmax(const TensorContext& context);
 Made make_task_arithmetic(const TensorContext& context);
 Made make_expo(const TensorContext& context);
 Made make_ties(const TensorContext& context);
+MadeStatistics make_ties_statistics(std::span<const TensorContext> tensors);
 Made make_dare_linear(const TensorContext& context);
 Made make_dare_ties(const TensorContext& context);
 Made make_breadcrumbs(const TensorContext& context);
@@ -41,6 +43,39 @@ Made make_sce(const TensorContext& context);
 Made make_ram(const TensorContext& context);
 Made make_ramplus_tl(const TensorContext& context);
 Made make_arcee_fusion(const TensorContext& context);
+
+// whole_model.cpp
+Made make_metagpt(const TensorContext& context);
+MadeStatistics make_metagpt_statistics(std::span<const TensorContext> tensors);
+Made make_lines(const TensorContext& context);
+MadeStatistics make_lines_statistics(std::span<const TensorContext> tensors);
+
+// masks.cpp
+Made make_emr(const TensorContext& context);
+MadeStatistics make_emr_statistics(std::span<const TensorContext> tensors);
+Made make_tall_masks(const TensorContext& context);
+Made make_consensus(const TensorContext& context);
+
+// pcb.cpp
+Made make_pcb(const TensorContext& context);
+MadeStatistics make_pcb_statistics(std::span<const TensorContext> tensors);
+
+// spectral.cpp
+Made make_tsv_m(const TensorContext& context);
+Made make_iso_c(const TensorContext& context);
+Made make_iso_cts(const TensorContext& context);
+Made make_star(const TensorContext& context);
+Made make_wudi(const TensorContext& context);
+
+// knots.cpp
+Made make_knots(const TensorContext& context);
+MadeStatistics make_knots_statistics(std::span<const TensorContext> tensors);
+
+// statistics_files.cpp
+Made make_fisher(const TensorContext& context);
+MadeStatistics make_fisher_statistics(std::span<const TensorContext> tensors);
+Made make_regmean(const TensorContext& context);
+MadeStatistics make_regmean_statistics(std::span<const TensorContext> tensors);
 
 // The models of a method whose base is one of them, in the recipe's order: the base stands where a
 // position is missing among model_keys, else last.

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <array>
+#include <numeric>
 #include <utility>
 
 #include "cpp/core/base/error.h"
+#include "cpp/core/merge/methods/loops.h"
 
 namespace theriac::merge::methods {
 namespace {
@@ -37,6 +39,60 @@ KeyCounts counts_of(std::vector<std::uint16_t> halves) {
     ++out.back().second;
   }
   return out;
+}
+
+// Two tables by turns: differences of 16-bit numbers fall into few bins, and an increment would wait for
+// the one before it.
+std::vector<std::uint32_t>& HalfCounter::tables() {
+  static thread_local std::vector<std::uint32_t> tables(2 * kHalfKeys);
+  return tables;
+}
+
+void HalfCounter::add_upper_halves(const std::uint32_t* keys, std::size_t n) {
+  std::uint32_t* const even = tables_.data();
+  std::uint32_t* const odd = even + kHalfKeys;
+  loops::KeyRange keys_range;
+  loops::widen(keys, n, keys_range);
+  if (keys_range.largest > 0) {
+    range_.smallest = std::min(range_.smallest, keys_range.smallest >> 16);
+    range_.largest = std::max(range_.largest, keys_range.largest >> 16);
+  }
+  std::size_t i = 0;
+  for (; i + 2 <= n; i += 2) {
+    ++even[keys[i] >> 16];
+    ++odd[keys[i + 1] >> 16];
+  }
+  if (i < n) ++even[keys[i] >> 16];
+}
+
+void HalfCounter::add(std::uint32_t half, std::size_t position) {
+  ++tables_[(position % 2) * kHalfKeys + half];
+  range_.smallest = std::min(range_.smallest, half);
+  range_.largest = std::max(range_.largest, half);
+}
+
+KeyCounts HalfCounter::take() {
+  constexpr std::size_t kGroup = 16;
+  KeyCounts out;
+  take(0, kGroup, out);
+  const std::size_t first = std::max<std::size_t>(kGroup, range_.smallest / kGroup * kGroup);
+  if (first <= range_.largest) take(first, range_.largest / kGroup * kGroup + kGroup, out);
+  range_ = {};
+  return out;
+}
+
+void HalfCounter::take(std::size_t first, std::size_t last, KeyCounts& out) {
+  constexpr std::size_t kMost = 1024;
+  std::array<std::uint16_t, kMost> halves;
+  std::array<std::uint32_t, kMost> counts;
+  for (; first < last; first += kMost) {
+    const std::size_t found =
+        loops::take_counts(tables_.data() + first, tables_.data() + kHalfKeys + first,
+                           std::min(kMost, last - first), halves.data(), counts.data());
+    for (std::size_t i = 0; i < found; ++i) {
+      out.emplace_back(static_cast<std::uint16_t>(first + halves[i]), counts[i]);
+    }
+  }
 }
 
 void LargestElements::end_first_pass(std::span<const KeyCounts* const> blocks) {
@@ -85,6 +141,24 @@ std::uint64_t LargestElements::ties_left(std::uint64_t first) const {
         .at("first_element", first);
   }
   return found->second;
+}
+
+void StreamedRank::add(const KeyCounts& counts) {
+  for (const auto& [half, count] : counts) totals_[half] += count;
+}
+
+void StreamedRank::end_first_pass() {
+  const std::uint64_t elements = std::accumulate(totals_.begin(), totals_.end(), std::uint64_t{0});
+  rank_ = std::min(rank_, elements);
+  key_ = find_half(totals_, rank_, above_) << 16;
+  totals_.assign(kHalfKeys, 0);
+}
+
+void StreamedRank::end_second_pass() {
+  std::uint64_t above = above_;
+  key_ |= find_half(totals_, rank_, above);
+  ties_ = rank_ - above;
+  totals_ = {};
 }
 
 // Radix sort by the inverted key, three digits of 11 bits; stable, hence in order of the positions.

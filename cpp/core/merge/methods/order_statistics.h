@@ -11,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include "cpp/core/merge/methods/loops.h"
+
 namespace theriac::merge::methods {
 
 // |value| as an integer of the same order.
@@ -36,6 +38,22 @@ constexpr std::size_t kSmallBlock = 4096;
 
 KeyCounts nonzero_counts(const std::vector<std::uint32_t>& counts);
 KeyCounts counts_of(std::vector<std::uint16_t> halves);
+
+// Counts half keys of a block as they come. The tables are the thread's, kept from block to block: one
+// counter at a time on a thread.
+class HalfCounter {
+ public:
+  void add_upper_halves(const std::uint32_t* keys, std::size_t n);
+  void add(std::uint32_t half, std::size_t position);
+  KeyCounts take();
+
+ private:
+  static std::vector<std::uint32_t>& tables();
+  void take(std::size_t first, std::size_t last, KeyCounts& out);
+
+  std::vector<std::uint32_t>& tables_ = tables();
+  loops::KeyRange range_;  // of half keys but 0: most of the tables stays untouched
+};
 
 // First pass. `key(i)` is the key of element i of the block.
 template <class Key>
@@ -69,6 +87,18 @@ KeyCounts count_lower_halves(std::size_t count, std::uint32_t upper, const Key& 
   return nonzero_counts(counts);
 }
 
+// The position up to which, but not including, the first `left` elements with this key lie.
+template <class Key>
+std::size_t tie_limit_of(std::uint32_t equal_to, std::uint64_t left, std::size_t count,
+                         const Key& key) {
+  if (left == 0) return 0;
+  if (left >= count) return count;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (key(i) == equal_to && left-- == 0) return i;
+  }
+  return count;
+}
+
 // Tells the `rank` largest elements from the rest. Immutable, and shared between threads, once both
 // passes have been ended.
 class LargestElements {
@@ -92,27 +122,19 @@ class LargestElements {
   // position in the block is below this. Throws kInternal for a block that was not observed.
   template <class Key>
   std::size_t tie_limit(std::uint64_t first, std::size_t count, const Key& key) const {
-    std::uint64_t left = ties_left(first);
-    if (left == 0) return 0;
-    if (left >= count) return count;
-    for (std::size_t i = 0; i < count; ++i) {
-      if (key(i) == key_ && left-- == 0) return i;
-    }
-    return count;
+    return tie_limit_of(key_, ties_left(first), count, key);
   }
   bool contains(std::uint32_t key, std::size_t position, std::size_t limit) const noexcept {
     return (key > key_) | ((key == key_) & (position < limit));
   }
-  // The same for elements from `first` on, all in 32 bits for vector code.
-  struct Chunk {
-    std::uint32_t key, limit;
-    bool contains(std::uint32_t of_element, std::uint32_t position) const noexcept {
-      return (of_element > key) | ((of_element == key) & (position < limit));
-    }
-  };
-  Chunk chunk(std::size_t first, std::size_t count, std::size_t limit) const noexcept {
+  // The same for `count` elements from `first` on.
+  static loops::Cut chunk_of(std::uint32_t key, std::size_t first, std::size_t count,
+                             std::size_t limit) noexcept {
     const std::size_t left = limit > first ? limit - first : 0;
-    return {key_, static_cast<std::uint32_t>(left < count ? left : count)};
+    return {key, static_cast<std::uint32_t>(left < count ? left : count)};
+  }
+  loops::Cut chunk(std::size_t first, std::size_t count, std::size_t limit) const noexcept {
+    return chunk_of(key_, first, count, limit);
   }
 
  private:
@@ -125,6 +147,30 @@ class LargestElements {
   std::uint64_t above_ = 0;  // elements in higher bins
   // Of each block: first element, and how many ties are still to be taken from there on.
   std::vector<std::pair<std::uint64_t, std::uint64_t>> ties_;
+};
+
+// The r-th largest key of any number of blocks, whose counts are added and can be dropped: for
+// statistics of a whole model. Same two passes; ties are not told apart.
+class StreamedRank {
+ public:
+  // From 1, the largest, up. Beyond the number of elements it is that of the smallest.
+  explicit StreamedRank(std::uint64_t rank) : rank_(rank), totals_(kHalfKeys) {}
+
+  void set_rank(std::uint64_t rank) noexcept { rank_ = rank; }  // before the first pass ends
+  void add(const KeyCounts& counts);
+  void end_first_pass();
+  std::uint32_t upper() const noexcept { return key_ >> 16; }
+  void end_second_pass();
+
+  std::uint32_t key() const noexcept { return key_; }
+  // How many elements equal to the key are among the `rank` largest.
+  std::uint64_t ties() const noexcept { return ties_; }
+
+ private:
+  std::uint64_t rank_;
+  std::uint32_t key_ = 0;
+  std::uint64_t above_ = 0, ties_ = 0;
+  std::vector<std::uint64_t> totals_;
 };
 
 // Positions of the keys in descending order, the lowest index first among equals.

@@ -4,8 +4,10 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "cpp/core/base/random.h"
+#include "cpp/core/merge/methods/global_trim.h"
 #include "cpp/core/merge/methods/methods.h"
 #include "cpp/core/merge/methods/rounding.h"
 
@@ -40,52 +42,21 @@ std::uint64_t threshold_of(double probability) {
 
 }  // namespace
 
-// Philox4x32-10 as in random.h, several blocks side by side.
 void random_words(std::uint64_t key, std::uint64_t model, std::uint64_t first, std::size_t count,
                   std::uint32_t* words) {
-  constexpr std::size_t kBlocks = 16, kBatch = 4 * kBlocks;
-  constexpr std::uint64_t kMultiplier0 = 0xD2511F53, kMultiplier1 = 0xCD9E8D57;
-  constexpr std::uint32_t kWeyl0 = 0x9E3779B9, kWeyl1 = 0xBB67AE85;
-  std::array<std::uint32_t, kBlocks> c0, c1, c2, c3;
-  std::array<std::uint32_t, kBatch> batch;
-  for (std::size_t done = 0; done < count;) {
-    const std::uint64_t index = first + done;
-    for (std::size_t l = 0; l < kBlocks; ++l) {
-      const std::uint64_t block = index / 4 + l;
-      c0[l] = static_cast<std::uint32_t>(block);
-      c1[l] = static_cast<std::uint32_t>(block >> 32);
-      c2[l] = static_cast<std::uint32_t>(model);
-      c3[l] = static_cast<std::uint32_t>(model >> 32);
-    }
-    auto k0 = static_cast<std::uint32_t>(key), k1 = static_cast<std::uint32_t>(key >> 32);
-    for (int round = 0; round < 10; ++round, k0 += kWeyl0, k1 += kWeyl1) {
-      for (std::size_t l = 0; l < kBlocks; ++l) {
-        const std::uint64_t p0 = kMultiplier0 * c0[l], p1 = kMultiplier1 * c2[l];
-        c0[l] = static_cast<std::uint32_t>(p1 >> 32) ^ c1[l] ^ k0;
-        c1[l] = static_cast<std::uint32_t>(p1);
-        c2[l] = static_cast<std::uint32_t>(p0 >> 32) ^ c3[l] ^ k1;
-        c3[l] = static_cast<std::uint32_t>(p0);
-      }
-    }
-    for (std::size_t l = 0; l < kBlocks; ++l) {
-      batch[4 * l] = c0[l];
-      batch[4 * l + 1] = c1[l];
-      batch[4 * l + 2] = c2[l];
-      batch[4 * l + 3] = c3[l];
-    }
-    const std::size_t skipped = index % 4, n = std::min(kBatch - skipped, count - done);
-    std::copy_n(batch.data() + skipped, n, words + done);
-    done += n;
-  }
+  loops::philox(key, model, first, count, words);
 }
 
 SparseDifference::SparseDifference(std::string_view method, const TensorContext& context,
                                    std::size_t model, Sparsifier sparsifier, Rescale rescale,
-                                   bool keep_ties)
+                                   bool keep_ties, const GlobalTrim* global)
     : rescale_(rescale),
       accumulate_(context.accumulate),
       dtype_(context.dtype),
+      rounding_(loops::rounding_of(context.accumulate, context.dtype)),
       model_(model),
+      tensor_(context.index),
+      global_(global),
       row_length_(context.row_length()) {
   const Parameters& own = *context.model_parameters[model];
   if (sparsifier == Sparsifier::kNone) return;
@@ -97,6 +68,7 @@ SparseDifference::SparseDifference(std::string_view method, const TensorContext&
   if (!(density_ > 0) || context.elements() == 0) return;
   key_ = derive_seed(context.seed, context.name);
   model_key_ = model < context.model_keys.size() ? context.model_keys[model] : model;
+  task_ = model < context.model_tasks.size() ? context.model_tasks[model] : model;
   start(method, context, sparsifier, keep_ties);
   if (rescale_ == Rescale::kInverseDensity && kind_ != Kind::kRanked) {
     scale_ = static_cast<float>(1 / density_);
@@ -109,6 +81,8 @@ void SparseDifference::start(std::string_view method, const TensorContext& conte
     kind_ = Kind::kRandom;
   } else if (sparsifier == Sparsifier::kRanked) {
     start_ranked(method, context);
+  } else if (sparsifier == Sparsifier::kMagnitude && global_ != nullptr) {
+    kind_ = Kind::kGlobalCut;
   } else if (sparsifier == Sparsifier::kMagnitude) {
     kind_ = Kind::kCut;
     cuts_.emplace_back(kept_ranks(density_, 0, context.elements()).last, keep_ties);
@@ -143,30 +117,42 @@ bool SparseDifference::needs_norms() const noexcept {
 
 void SparseDifference::differences(const Block& block, std::size_t first, std::size_t count,
                                    float* out) const {
-  const float* base = block.base + first;
-  const float* model = block.models[model_] + first;
-  with_rounding(accumulate_, dtype_, [&](auto r) {
-    for (std::size_t i = 0; i < count; ++i) out[i] = r.round(model[i] - base[i]);
-  });
+  loops::subtract(rounding_, block.models[model_] + first, block.base + first, count, out);
 }
 
 // ---- passes ------------------------------------------------------------------------------------
 
 SparseDifference::Counts SparseDifference::observe_keys(int pass, const Block& block) const {
   Counts out;
-  with_rounding(accumulate_, dtype_, [&](auto r) {
-    const float* base = block.base;
-    const float* model = block.models[model_];
-    const auto key = [&](std::size_t i) { return magnitude_key(r.round(model[i] - base[i])); };
-    if (pass == 0) {
-      out.keys.push_back(count_upper_halves(block.count, key));
-    } else {
-      for (const LargestElements& cut : cuts_) {
-        out.keys.push_back(count_lower_halves(block.count, cut.upper(), key));
-      }
-    }
-  });
+  if (pass == 0) {
+    HalfCounter counter;
+    for_keys(block,
+             [&](const std::uint32_t* keys, std::size_t n) { counter.add_upper_halves(keys, n); });
+    out.keys.push_back(counter.take());
+    return out;
+  }
+  std::array<std::uint32_t, kChunk> found;
+  for (const LargestElements& cut : cuts_) {
+    HalfCounter counter;
+    for_keys(block, [&](const std::uint32_t* keys, std::size_t n) {
+      const std::size_t count = loops::find_upper_half(keys, cut.upper(), n, found.data());
+      for (std::size_t i = 0; i < count; ++i) counter.add(keys[found[i]] & 0xffffU, i);
+    });
+    out.keys.push_back(counter.take());
+  }
   return out;
+}
+
+// Calls body(keys, n) chunk by chunk.
+template <class Body>
+void SparseDifference::for_keys(const Block& block, const Body& body) const {
+  std::array<std::uint32_t, kChunk> keys;
+  for (std::size_t first = 0; first < block.count; first += kChunk) {
+    const std::size_t n = std::min(kChunk, block.count - first);
+    loops::difference_keys(rounding_, block.models[model_] + first, block.base + first, n,
+                           keys.data());
+    body(keys.data(), n);
+  }
 }
 
 void SparseDifference::end_keys(int pass, std::span<const std::uint64_t> firsts,
@@ -188,7 +174,8 @@ void SparseDifference::end_keys(int pass, std::span<const std::uint64_t> firsts,
 
 SparseDifference::Counts SparseDifference::observe_norms(const Block& block) const {
   Counts out;
-  ExactSum before, after;
+  constexpr std::size_t kSums = 8;
+  std::array<double, kSums> before{}, after{};
   const Mask kept = mask(block);
   std::array<float, kChunk> all, some;
   for (std::size_t first = 0; first < block.count; first += kChunk) {
@@ -196,37 +183,40 @@ SparseDifference::Counts SparseDifference::observe_norms(const Block& block) con
     differences(block, first, n, all.data());
     std::copy_n(all.data(), n, some.data());
     kept.apply(first, n, some.data());
+    if (rescale_ == Rescale::kL1) {
+      loops::add_magnitudes(all.data(), n, before.data());
+      loops::add_magnitudes(some.data(), n, after.data());
+      continue;
+    }
     for (std::size_t i = 0; i < n; ++i) {
-      if (rescale_ == Rescale::kL1) {
-        before.add_magnitude(all[i]);
-        after.add_magnitude(some[i]);
-      } else if (rescale_ == Rescale::kL2) {
-        before.add_product(all[i], all[i]);
-        after.add_product(some[i], some[i]);
+      if (rescale_ == Rescale::kL2) {
+        before[i % kSums] += static_cast<double>(all[i]) * static_cast<double>(all[i]);
+        after[i % kSums] += static_cast<double>(some[i]) * static_cast<double>(some[i]);
       } else {
         out.largest_before = std::max(out.largest_before, std::fabs(all[i]));
         out.largest_after = std::max(out.largest_after, std::fabs(some[i]));
       }
     }
   }
-  out.before = before.terms();
-  out.after = after.terms();
+  out.before = std::accumulate(before.begin(), before.end(), 0.0);
+  out.after = std::accumulate(after.begin(), after.end(), 0.0);
   return out;
 }
 
 void SparseDifference::end_norms(std::span<const Counts* const> blocks) {
-  ExactSum before, after;
-  double largest_before = 0, largest_after = 0;
+  double whole = 0, kept = 0, largest_before = 0, largest_after = 0;
   for (const Counts* block : blocks) {
-    before.add(block->before);
-    after.add(block->after);
+    whole += block->before;
+    kept += block->after;
     largest_before = std::max(largest_before, static_cast<double>(block->largest_before));
     largest_after = std::max(largest_after, static_cast<double>(block->largest_after));
   }
-  double whole = before.value(), kept = after.value();
   if (rescale_ == Rescale::kL2) whole = std::sqrt(whole), kept = std::sqrt(kept);
   if (rescale_ == Rescale::kLinf) whole = largest_before, kept = largest_after;
-  with_rounding(accumulate_, dtype_, [&](auto r) {
+  // mergekit draws masks of float16 in float32, and rounds nothing until they are applied.
+  const bool random = kind_ == Kind::kRandom || kind_ == Kind::kRanked;
+  const bool wide = random && dtype_ == tensorfile::DType::kF16;
+  with_rounding(accumulate_, wide ? tensorfile::DType::kF32 : dtype_, [&](auto r) {
     if (accumulate_ == Accumulate::kNative) {
       whole = static_cast<double>(r.round(static_cast<float>(whole)));
       kept = static_cast<double>(r.round(static_cast<float>(kept)));
@@ -251,6 +241,14 @@ SparseDifference::Mask SparseDifference::mask(const Block& block) const {
         out.limits_.push_back(cut.tie_limit(block.first, block.count, key));
       }
     });
+  } else if (kind_ == Kind::kGlobalCut) {
+    with_rounding(accumulate_, dtype_, [&](auto r) {
+      const auto key = [&](std::size_t i) {
+        return magnitude_key(r.round(block.models[model_][i] - block.base[i]));
+      };
+      out.limits_.push_back(tie_limit_of(
+          global_->key(task_), global_->ties_left(task_, tensor_, block.first), block.count, key));
+    });
   } else if (kind_ == Kind::kRowCut || kind_ == Kind::kRanked) {
     row_factors(block, out.factors_);
   }
@@ -265,17 +263,15 @@ void SparseDifference::Mask::apply(std::size_t first, std::size_t count, float* 
       std::fill(values, values + count, 0.0F);
       return;
     case Kind::kCut: {
-      const LargestElements::Chunk kept =
-          owner_->cuts_.front().chunk(first, count, limits_.front());
-      const LargestElements::Chunk dropped =
-          owner_->cuts_.back().chunk(first, count, limits_.back());
-      const std::uint32_t drops = mask_of(owner_->is_dropping_largest());
-      const auto n = static_cast<std::uint32_t>(count);
-      for (std::uint32_t i = 0; i < n; ++i) {
-        const std::uint32_t key = magnitude_key(values[i]);
-        const std::uint32_t out = mask_of(dropped.contains(key, i)) & drops;
-        values[i] = masked(values[i], mask_of(kept.contains(key, i)) & ~out);
-      }
+      const loops::Cut kept = owner_->cuts_.front().chunk(first, count, limits_.front());
+      const loops::Cut dropped = owner_->cuts_.back().chunk(first, count, limits_.back());
+      return loops::keep_largest(kept, owner_->is_dropping_largest() ? &dropped : nullptr, count,
+                                 values);
+    }
+    case Kind::kGlobalCut: {
+      const std::uint32_t threshold = owner_->global_->key(owner_->task_);
+      const auto kept = LargestElements::chunk_of(threshold, first, count, limits_.front());
+      loops::keep_largest(kept, nullptr, count, values);
       return;
     }
     case Kind::kRandom: {
@@ -285,9 +281,7 @@ void SparseDifference::Mask::apply(std::size_t first, std::size_t count, float* 
         const std::size_t n = std::min(kChunk, count - done);
         random_words(owner_->key_, owner_->model_key_, block_first_ + first + done, n,
                      words.data());
-        for (std::size_t i = 0; i < n; ++i) {
-          values[done + i] = masked(values[done + i], mask_of(words[i] <= last));
-        }
+        loops::keep_random(words.data(), last, n, values + done);
       }
       return;
     }

@@ -22,7 +22,7 @@
 #include <vector>
 
 #include "cpp/core/merge/method.h"
-#include "cpp/core/merge/methods/exact_sum.h"
+#include "cpp/core/merge/methods/loops.h"
 #include "cpp/core/merge/methods/order_statistics.h"
 
 namespace theriac::merge::methods {
@@ -35,18 +35,22 @@ enum class Rescale { kNone, kL1, kL2, kLinf, kInverseDensity };
 void random_words(std::uint64_t key, std::uint64_t model, std::uint64_t first, std::size_t count,
                   std::uint32_t* words);
 
+class GlobalTrim;
+
 // One model's sparsifier for one tensor. Observing and masking are const and may run on several
 // threads at once.
 class SparseDifference {
  public:
-  // Throws kInvalidArgument for parameters that make no probability.
+  // Throws kInvalidArgument for parameters that make no probability. `global`: what knows which
+  // elements are kept by magnitude, where that is decided for the whole model; it outlives this.
   SparseDifference(std::string_view method, const TensorContext& context, std::size_t model,
-                   Sparsifier sparsifier, Rescale rescale, bool keep_ties);
+                   Sparsifier sparsifier, Rescale rescale, bool keep_ties,
+                   const GlobalTrim* global = nullptr);
 
   // What a block contributes to one pass.
   struct Counts {
-    std::vector<KeyCounts> keys;  // one a cut
-    ExactSum::Terms before, after;
+    std::vector<KeyCounts> keys;   // one a cut
+    double before = 0, after = 0;  // sums of |d| or d^2
     float largest_before = 0, largest_after = 0;
   };
 
@@ -84,8 +88,10 @@ class SparseDifference {
   void differences(const Block& block, std::size_t first, std::size_t count, float* out) const;
 
  private:
-  enum class Kind { kAll, kNothing, kCut, kRowCut, kRandom, kRanked };
+  enum class Kind { kAll, kNothing, kCut, kGlobalCut, kRowCut, kRandom, kRanked };
 
+  template <class Body>
+  void for_keys(const Block& block, const Body& body) const;
   void start(std::string_view method, const TensorContext& context, Sparsifier sparsifier,
              bool keep_ties);
   void start_ranked(std::string_view method, const TensorContext& context);
@@ -100,7 +106,9 @@ class SparseDifference {
   Granularity granularity_ = Granularity::kElements;
   Accumulate accumulate_;
   tensorfile::DType dtype_;
-  std::size_t model_;
+  loops::Rounding rounding_;
+  std::size_t model_, tensor_, task_ = 0;
+  const GlobalTrim* global_;
   std::uint64_t row_length_ = 1;
   double density_ = 1;
   double epsilon_ = 0;

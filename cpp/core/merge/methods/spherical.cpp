@@ -16,6 +16,7 @@
 
 #include "cpp/core/merge/methods/exact_sum.h"
 #include "cpp/core/merge/methods/methods.h"
+#include "cpp/core/merge/methods/native.h"
 #include "cpp/core/merge/methods/rounding.h"
 
 namespace theriac::merge::methods {
@@ -432,11 +433,21 @@ class Karcher final : public Combination {
   double tolerance_;
 };
 
+// The usual kernel checks the parameters, also of the native one.
+template <class Method>
+Made make(std::string_view name, const TensorContext& context) {
+  Made usual = std::make_unique<Method>(context);
+  Made native = make_native(name, context);
+  return native ? std::move(native) : std::move(usual);
+}
+
 }  // namespace
 
-Made make_slerp(const TensorContext& context) { return std::make_unique<Slerp>(context); }
-Made make_nuslerp(const TensorContext& context) { return std::make_unique<Nuslerp>(context); }
-Made make_multislerp(const TensorContext& context) { return std::make_unique<Multislerp>(context); }
-Made make_karcher(const TensorContext& context) { return std::make_unique<Karcher>(context); }
+Made make_slerp(const TensorContext& context) { return make<Slerp>("slerp", context); }
+Made make_nuslerp(const TensorContext& context) { return make<Nuslerp>("nuslerp", context); }
+Made make_multislerp(const TensorContext& context) {
+  return make<Multislerp>("multislerp", context);
+}
+Made make_karcher(const TensorContext& context) { return make<Karcher>("karcher", context); }
 
 }  // namespace theriac::merge::methods

@@ -14,6 +14,7 @@
 
 #include "cpp/core/merge/methods/exact_sum.h"
 #include "cpp/core/merge/methods/methods.h"
+#include "cpp/core/merge/methods/native.h"
 #include "cpp/core/merge/methods/order_statistics.h"
 #include "cpp/core/merge/methods/rounding.h"
 
@@ -502,19 +503,27 @@ class ArceeFusion final : public TensorMerge {
   double threshold_ = 0;
 };
 
+// The usual kernel checks the parameters, also of the native one.
+template <class Method>
+Made make(std::string_view name, const TensorContext& context) {
+  Made usual = std::make_unique<Method>(context);
+  Made native = make_native(name, context);
+  return native ? std::move(native) : std::move(usual);
+}
+
 }  // namespace
 
 Made make_model_stock(const TensorContext& context) {
-  return std::make_unique<ModelStock>(context);
+  return make<ModelStock>("model_stock", context);
 }
-Made make_sce(const TensorContext& context) { return std::make_unique<Sce>(context); }
+Made make_sce(const TensorContext& context) { return make<Sce>("sce", context); }
 Made make_ram(const TensorContext& context) { return std::make_unique<Ram>(context, 0, 0); }
 Made make_ramplus_tl(const TensorContext& context) {
   return std::make_unique<Ram>(context, context.parameters->number("r"),
                                context.parameters->number("alpha"));
 }
 Made make_arcee_fusion(const TensorContext& context) {
-  return std::make_unique<ArceeFusion>(context);
+  return make<ArceeFusion>("arcee_fusion", context);
 }
 
 }  // namespace theriac::merge::methods

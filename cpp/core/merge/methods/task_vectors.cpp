@@ -16,6 +16,8 @@
 #include <cmath>
 #include <memory>
 
+#include "cpp/core/merge/methods/global_trim.h"
+#include "cpp/core/merge/methods/loops.h"
 #include "cpp/core/merge/methods/methods.h"
 #include "cpp/core/merge/methods/rounding.h"
 #include "cpp/core/merge/methods/sparsify.h"
@@ -35,6 +37,7 @@ struct Convention {
   bool elects = false;
   bool votes_weighted = true;
   bool keep_ties = false;
+  const GlobalTrim* global = nullptr;  // trims over the whole model
   Reduce reduce = Reduce::kMean;
   bool normalize = false;
   double lambda = 1;
@@ -48,11 +51,11 @@ struct RankPartial final : Partial {
 class TaskArithmetic final : public TensorMerge {
  public:
   TaskArithmetic(const TensorContext& context, const Convention& convention)
-      : convention_(convention), accumulate_(context.accumulate), dtype_(context.dtype) {
+      : convention_(convention), rounding_(loops::rounding_of(context.accumulate, context.dtype)) {
     bool ranked = false;
     for (std::size_t m = 0; m < context.models(); ++m) {
       models_.emplace_back(convention.method, context, m, convention.sparsifier, convention.rescale,
-                           convention.keep_ties);
+                           convention.keep_ties, convention.global);
       const SparseDifference& model = models_.back();
       weights_.push_back(static_cast<float>(context.model_parameters[m]->number_or("weight", 1)));
       ranked = ranked || model.is_ranked();
@@ -60,6 +63,12 @@ class TaskArithmetic final : public TensorMerge {
       granularity_ = std::max(granularity_, model.granularity());
     }
     rank_passes_ = ranked ? 2 : 0;
+    with_rounding(context.accumulate, context.dtype, [&](auto r) {
+      float sum = 0;
+      for (float& weight : weights_) sum += weight = r.round(weight);
+      sum = r.round(sum);
+      if (convention_.normalize && std::fabs(sum) >= kSmallestDivisor) divisor_ = sum;
+    });
   }
 
   Granularity granularity() const override { return granularity_; }
@@ -94,24 +103,12 @@ class TaskArithmetic final : public TensorMerge {
     }
   }
 
+  // One chunk at a time, so that the differences of all models stay in the first-level cache.
   void apply(const Block& block, float* out) const override {
     if (models_.empty()) return static_cast<void>(std::copy_n(block.base, block.count, out));
-    with_rounding(accumulate_, dtype_, [&](auto rounding) { apply_as(block, out, rounding); });
-  }
-
- private:
-  static const RankPartial& as_ranks(const Partial& partial) {
-    return static_cast<const RankPartial&>(partial);
-  }
-
-  // One chunk at a time, so that the differences of all models stay in the first-level cache.
-  template <class Rounding>
-  void apply_as(const Block& block, float* out, Rounding r) const {
     std::vector<SparseDifference::Mask> masks;
     masks.reserve(models_.size());
     for (const SparseDifference& model : models_) masks.push_back(model.mask(block));
-    std::vector<float> weights;
-    for (const float weight : weights_) weights.push_back(r.round(weight));
     std::vector<float> differences(models_.size() * kChunk);
     std::array<float, kChunk> mix;
     for (std::size_t first = 0; first < block.count; first += kChunk) {
@@ -121,94 +118,63 @@ class TaskArithmetic final : public TensorMerge {
         models_[m].differences(block, first, n, d);
         masks[m].apply(first, n, d);
         const float scale = models_[m].scale();
-        if (scale != 1) {
-          for (std::size_t i = 0; i < n; ++i) d[i] = r.round(d[i] * scale);
-        }
+        if (scale != 1) loops::multiply(rounding_, scale, n, d);
       }
       if (convention_.elects) {
-        mix_elected(differences, weights, n, mix.data(), r);
+        mix_elected(differences, n, mix.data());
       } else {
-        mix_all(differences, weights, n, mix.data(), r);
+        mix_all(differences, n, mix.data());
       }
-      add_to_base(block.base + first, mix.data(), n, out + first, r);
+      loops::add_to_base(rounding_, static_cast<float>(convention_.lambda), block.base + first,
+                         mix.data(), n, out + first);
     }
+  }
+
+ private:
+  static const RankPartial& as_ranks(const Partial& partial) {
+    return static_cast<const RankPartial&>(partial);
   }
 
   // A sum over the models is one reduction, which torch accumulates in float32.
-  template <class Rounding>
-  void mix_all(const std::vector<float>& differences, const std::vector<float>& weights,
-               std::size_t n, float* mix, Rounding r) const {
-    float divisor = 0;
+  void mix_all(const std::vector<float>& differences, std::size_t n, float* mix) const {
     std::fill(mix, mix + n, 0.0F);
-    for (std::size_t m = 0; m < weights.size(); ++m) {
-      const float* d = differences.data() + m * kChunk;
-      const float w = weights[m];
-      divisor += w;
-      for (std::size_t i = 0; i < n; ++i) mix[i] += r.round(w * d[i]);
+    for (std::size_t m = 0; m < weights_.size(); ++m) {
+      loops::add_product(rounding_, weights_[m], differences.data() + m * kChunk, n, mix);
     }
-    divisor = r.round(divisor);
-    if (!convention_.normalize || std::fabs(divisor) < kSmallestDivisor) divisor = 1;
-    for (std::size_t i = 0; i < n; ++i) mix[i] = r.round(r.round(mix[i]) / divisor);
+    loops::divide(rounding_, divisor_, n, mix);
   }
 
-  template <class Rounding>
-  void mix_elected(const std::vector<float>& differences, const std::vector<float>& weights,
-                   std::size_t n, float* mix, Rounding r) const {
-    std::array<float, kChunk> votes{}, divisors{};
+  void mix_elected(const std::vector<float>& differences, std::size_t n, float* mix) const {
+    std::array<float, kChunk> votes, divisors;
     std::array<std::uint32_t, kChunk> elected;
-    const bool weighted = convention_.votes_weighted;
-    for (std::size_t m = 0; m < weights.size(); ++m) {
-      const float* d = differences.data() + m * kChunk;
-      const float w = weighted ? weights[m] : 1.0F;
-      for (std::size_t i = 0; i < n; ++i) votes[i] += r.round(w * d[i]);
+    std::fill_n(votes.data(), n, 0.0F);
+    std::fill_n(divisors.data(), n, 0.0F);
+    std::fill_n(mix, n, 0.0F);
+    const auto vote = [&](std::size_t m) {
+      return convention_.votes_weighted ? weights_[m] : 1.0F;
+    };
+    for (std::size_t m = 0; m < weights_.size(); ++m) {
+      loops::add_product(rounding_, vote(m), differences.data() + m * kChunk, n, votes.data());
     }
-    for (std::size_t i = 0; i < n; ++i) {
-      elected[i] = mask_of(r.round(votes[i]) < 0) & 0x80000000U;
-    }
-    std::fill(mix, mix + n, 0.0F);
-    const std::uint32_t takes_largest = mask_of(convention_.reduce == Reduce::kMax);
-    for (std::size_t m = 0; m < weights.size(); ++m) {
-      const float* d = differences.data() + m * kChunk;
-      const float w = weights[m], vote = weighted ? w : 1.0F;
-      for (std::size_t i = 0; i < n; ++i) {
-        const auto bits = std::bit_cast<std::uint32_t>(r.round(vote * d[i]));
-        const bool same = ((bits ^ elected[i]) >> 31) == 0, counts = (bits << 1) != 0;
-        const std::uint32_t agrees = mask_of(same) & mask_of(counts);
-        const float value = masked(r.round(w * d[i]), agrees);
-        const std::uint32_t replaces = mask_of(magnitude_key(value) > magnitude_key(mix[i]));
-        const float largest = selected(value, mix[i], replaces);
-        mix[i] = selected(largest, mix[i] + value, takes_largest);
-        divisors[i] += masked(vote, agrees);
-      }
+    const bool zero_is_minus = convention_.global && convention_.global->zero_elects_minus();
+    loops::elect(rounding_, votes.data(), zero_is_minus, n, elected.data());
+    const bool largest = convention_.reduce == Reduce::kMax;
+    for (std::size_t m = 0; m < weights_.size(); ++m) {
+      loops::add_agreeing(rounding_, weights_[m], vote(m), largest, differences.data() + m * kChunk,
+                          elected.data(), n, mix, divisors.data());
     }
     const bool divides = convention_.normalize && convention_.reduce == Reduce::kMean;
-    const std::uint32_t keeps = mask_of(!divides);
-    for (std::size_t i = 0; i < n; ++i) {
-      const float divisor = r.round(divisors[i]);
-      const float safe = selected(1.0F, divisor, keeps | mask_of(divisor == 0));
-      mix[i] = r.round(r.round(mix[i]) / safe);
-    }
-  }
-
-  // Where nothing is added the base's own bytes remain, also those of -0.
-  template <class Rounding>
-  void add_to_base(const float* base, const float* mix, std::size_t n, float* out,
-                   Rounding r) const {
-    const auto lambda = static_cast<float>(convention_.lambda);
-    for (std::size_t i = 0; i < n; ++i) {
-      const float scaled = r.round(mix[i] * lambda);
-      out[i] = selected(base[i], r.round(base[i] + scaled), mask_of(scaled == 0));
-    }
+    loops::divide_by(rounding_, divides, divisors.data(), n, mix);
   }
 
   Convention convention_;
-  Accumulate accumulate_;
-  tensorfile::DType dtype_;
+  loops::Rounding rounding_;
   Granularity granularity_ = Granularity::kElements;
   int rank_passes_ = 0;
   bool needs_norms_ = false;
   std::vector<SparseDifference> models_;
   std::vector<float> weights_;
+  float divisor_ = 1;  // of a mix without election
 };
 
 // ---- conventions -------------------------------------------------------------------------------
@@ -234,6 +200,40 @@ Convention convention_of(const TensorContext& context, std::string_view method,
   return out;
 }
 
+// The preset's parts, but for those that the recipe gives.
+TiesConvention ties_parts(const Parameters& given) {
+  TiesConvention out = ties_convention(given.text("preset"));
+  const auto take = [&given](const char* name, std::string& part) {
+    if (given.has(name)) part = given.text(name);
+  };
+  take("scope", out.scope);
+  take("keep", out.keep);
+  take("zero_sign", out.zero_sign);
+  take("reduce", out.reduce);
+  take("vote", out.vote);
+  return out;
+}
+
+// What concerns the whole model can not differ between tensors.
+void check_same_parts(const TensorContext& context, const TiesConvention& wanted) {
+  const TiesConvention parts = ties_parts(*context.parameters);
+  for (const auto& [name, value, other] :
+       {std::array<std::string, 3>{"scope", parts.scope, wanted.scope},
+        std::array<std::string, 3>{"keep", parts.keep, wanted.keep},
+        std::array<std::string, 3>{"zero_sign", parts.zero_sign, wanted.zero_sign},
+        std::array<std::string, 3>{"vote", parts.vote, wanted.vote}}) {
+    const bool matters = wanted.scope == "global" || name == "scope";
+    if (value == other || !matters) continue;
+    refuse(Code::kInvalidArgument, "ties", context, name,
+           name + " '" + value + "' differs from '" + other +
+               "' of other tensors; with scope 'global' it is one for the whole model");
+  }
+  if (parts.scope == "tensor" && parts.zero_sign == "majority") {
+    refuse(Code::kUnsupported, "ties", context, "zero_sign",
+           "zero_sign 'majority' counts signs over the whole model and needs scope 'global'");
+  }
+}
+
 Made make(const TensorContext& context, std::string_view method, Sparsifier sparsifier,
           bool elects) {
   return std::make_unique<TaskArithmetic>(context,
@@ -255,26 +255,25 @@ Made make_expo(const TensorContext& context) {
 
 Made make_ties(const TensorContext& context) {
   Convention convention = convention_of(context, "ties", Sparsifier::kMagnitude, true);
-  const Parameters& given = *context.parameters;
-  const TiesConvention& preset = ties_convention(given.text("preset"));
-  const auto part = [&](const char* name, const std::string& fallback) {
-    return given.has(name) ? given.text(name) : fallback;
-  };
-  for (const auto& [name, value, wanted] :
-       {std::array<std::string, 3>{"scope", part("scope", preset.scope), "tensor"},
-        std::array<std::string, 3>{"zero_sign", part("zero_sign", preset.zero_sign), "plus"}}) {
-    if (value == wanted) continue;
-    refuse(Code::kUnsupported, "ties", context, name,
-           name + " '" + value + "' (preset '" + preset.preset +
-               "') needs statistics of the whole model; expected '" + wanted +
-               "' for now, as presets mergekit and peft have it");
-  }
-  convention.keep_ties = part("keep", preset.keep) == "ge";
-  convention.votes_weighted = part("vote", preset.vote) == "weighted";
-  const std::string reduce = part("reduce", preset.reduce);
-  if (reduce == "sum") convention.reduce = Reduce::kSum;
-  if (reduce == "max") convention.reduce = Reduce::kMax;
+  const TiesConvention parts = ties_parts(*context.parameters);
+  convention.global = static_cast<const GlobalTrim*>(context.statistics);
+  convention.keep_ties = parts.keep == "ge";
+  convention.votes_weighted = parts.vote == "weighted";
+  if (parts.reduce == "sum") convention.reduce = Reduce::kSum;
+  if (parts.reduce == "max") convention.reduce = Reduce::kMax;
   return std::make_unique<TaskArithmetic>(context, convention);
+}
+
+MadeStatistics make_ties_statistics(std::span<const TensorContext> tensors) {
+  if (tensors.empty()) return nullptr;
+  const TiesConvention parts = ties_parts(*tensors.front().parameters);
+  for (const TensorContext& tensor : tensors) check_same_parts(tensor, parts);
+  if (parts.scope == "tensor") return nullptr;
+  GlobalTrim::Options options;
+  options.keep_ties = parts.keep == "ge";
+  options.majority = parts.zero_sign == "majority";
+  options.votes_weighted = parts.vote == "weighted";
+  return std::make_unique<GlobalTrim>(tensors, options);
 }
 
 Made make_dare_linear(const TensorContext& context) {

@@ -114,15 +114,133 @@ TEST(MergeTies, PartsOfAConvention) {
   EXPECT_EQ(merged(c), (Values{.5F, .5F, -.5F, .5F, 0, 0}));
 }
 
-TEST(MergeTies, RefusesWhatNeedsTheWholeModel) {
+// merging-core.md 2.4.
+TEST(MergeTies, ConventionOfThePaper) {
+  MergeCase c = running_example("ties");
+  c.own = {own(1, .5)};
+  c.global["preset"] = std::string("paper");
+  expect_near(merged(c), {1.9, .55, 1, 1.5, .4, .2});
+  c.global["reduce"] = std::string("max");
+  expect_near(merged(c), {1.9, .3, 1, 1.5, .4, .2});
+  c.global.erase("reduce");
+  c.global["preset"] = std::string("fusionbench");
+  c.global["lambda"] = .3;
+  expect_near(merged(c), {1.27, .73, 1, 1.3, .82, .76});
+}
+
+// One element a tensor, another number of elements a tensor, or all in one: the same values.
+std::vector<MergeCase> cut_into_tensors(const MergeCase& whole,
+                                        const std::vector<std::size_t>& sizes) {
+  std::vector<MergeCase> out;
+  std::size_t first = 0;
+  for (const std::size_t size : sizes) {
+    MergeCase c = whole;
+    const auto cut = [&](const Values& values) {
+      return Values(values.begin() + static_cast<std::ptrdiff_t>(first),
+                    values.begin() + static_cast<std::ptrdiff_t>(first + size));
+    };
+    c.shape = {size};
+    c.base = cut(*whole.base);
+    for (Values& model : c.models) model = cut(model);
+    c.name = "tensor " + std::to_string(out.size());
+    out.push_back(std::move(c));
+    first += size;
+  }
+  return out;
+}
+Values joined(const std::vector<Values>& tensors) {
+  Values out;
+  for (const Values& values : tensors) out.insert(out.end(), values.begin(), values.end());
+  return out;
+}
+
+TEST(MergeTies, GlobalTrimmingDoesNotDependOnTheCutIntoTensors) {
   for (const char* preset : {"paper", "fusionbench"}) {
-    MergeCase c = running_example("ties");
-    c.own = {own(1, .5)};
-    c.global["preset"] = std::string(preset);
-    const Failure failure = failure_of([&] { merged(c); }).value();
-    EXPECT_EQ(failure.code, Code::kUnsupported);
-    EXPECT_THAT(failure.message, HasSubstr("needs statistics of the whole model"));
-    EXPECT_EQ(detail(failure, "parameter"), "scope");
+    for (const char* keep : {"ge", "exact"}) {
+      for (const char* zero : {"plus", "majority"}) {
+        MergeCase c = random_case("ties", {500}, 3, 3);
+        for (std::size_t i = 0; i < 500; i += 7) {  // many ties
+          for (Values& model : c.models) model[i] = (*c.base)[i] + .25F;
+        }
+        c.own = {own(1, .3), own(-.5, .7), own(2, 1)};
+        c.global = {{"preset", std::string(preset)},
+                    {"keep", std::string(keep)},
+                    {"zero_sign", std::string(zero)}};
+        const Values whole = merged(c);
+        const std::vector<std::size_t> sizes{1, 0, 99, 250, 150};
+        EXPECT_EQ(joined(merged_model(cut_into_tensors(c, sizes))), whole);
+      }
+    }
+  }
+}
+
+// The count is exact over the model: lowest index first among equals, also across tensors.
+TEST(MergeTies, GlobalTrimmingKeepsExactlyTheShare) {
+  MergeCase c;
+  c.method = "ties";
+  c.shape = {8};
+  c.base = Values(8, 0.0F);
+  c.models = {{1, 2, 2, -2, 3, -2, 2, 1}};
+  c.own = {own(1, .5)};
+  c.global = {{"scope", std::string("global")}};
+  const Values kept{0, 2, 2, -2, 3, 0, 0, 0};
+  EXPECT_EQ(merged(c), kept);
+  EXPECT_EQ(joined(merged_model(cut_into_tensors(c, {2, 1, 3, 2}))), kept);
+  c.global["keep"] = std::string("ge");  // the fifth largest is a tie of six
+  EXPECT_EQ(merged(c), (Values{0, 2, 2, -2, 3, -2, 2, 0}));
+}
+
+// One tensor of large differences, one of small: the density is a share of both together.
+TEST(MergeTies, GlobalTrimmingComparesTensors) {
+  MergeCase large = random_case("ties", {6, 5}, 1, 1), small = large;
+  for (std::size_t i = 0; i < 30; ++i) {
+    large.models[0][i] = (*large.base)[i] + 1 + static_cast<float>(i);
+    small.models[0][i] = (*small.base)[i] + 1e-3F;
+  }
+  large.own = small.own = {own(1, .5)};
+  large.global = small.global = {{"scope", std::string("global")}};
+  Json summary;
+  const auto out = merged_model({small, large}, &summary);
+  EXPECT_EQ(out[0], *small.base);
+  EXPECT_EQ(out[1], large.models[0]);
+  EXPECT_NEAR(summary.at("thresholds")[0].get<double>(), 1, 1e-5);
+  large.own[0]["density"] = .6;
+  const Failure failure = failure_of([&] { merged_model({small, large}); }).value();
+  EXPECT_EQ(failure.code, Code::kInvalidArgument);
+  EXPECT_EQ(detail(failure, "parameter"), "density");
+}
+
+// A zero sum takes the sign of the majority; a majority of zero is minus (merging-core.md 2.4).
+TEST(MergeTies, ZeroSumsFollowTheMajority) {
+  MergeCase c;
+  c.method = "ties";
+  c.shape = {3};
+  c.base = Values(3, 0.0F);
+  c.models = {{.5F, -1, 1}, {-.5F, -1, 0}};
+  c.own = {own(1, 1)};
+  c.global["preset"] = std::string("paper");
+  EXPECT_EQ(merged(c), (Values{-.5F, -1, 1}));
+  c.models[1][1] = 3;  // now more elements are positive
+  EXPECT_EQ(merged(c), (Values{.5F, 3, 1}));
+  c.global["scope"] = std::string("tensor");
+  const Failure failure = failure_of([&] { merged(c); }).value();
+  EXPECT_EQ(failure.code, Code::kUnsupported);
+  EXPECT_EQ(detail(failure, "parameter"), "zero_sign");
+}
+
+TEST(MergeTies, GlobalTrimmingOnAllShapesAndNativeTypes) {
+  for (const auto& shape : shapes_for_test()) {
+    for (const auto accumulate : {Accumulate::kFloat32, Accumulate::kNative}) {
+      MergeCase c = random_case("ties", shape, 3, 9), other = random_case("ties", {17}, 3, 10);
+      c.accumulate = other.accumulate = accumulate;
+      c.dtype = other.dtype = tensorfile::DType::kBF16;
+      c.own = other.own = {own(1, .4)};
+      c.global = other.global = {{"preset", std::string("paper")}};
+      const auto out = merged_model({c, other});
+      EXPECT_EQ(out[0].size(), elements_of(shape));
+      c.own = other.own = {own(1, 0)};  // nothing is kept: the base's bytes
+      EXPECT_TRUE(same_bytes(merged_model({c, other})[0], *c.base));
+    }
   }
 }
 

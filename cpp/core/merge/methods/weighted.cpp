@@ -8,6 +8,7 @@
 #include <array>
 #include <cmath>
 
+#include "cpp/core/merge/methods/loops.h"
 #include "cpp/core/merge/methods/methods.h"
 #include "cpp/core/merge/methods/rounding.h"
 
@@ -47,19 +48,13 @@ class Linear final : public TensorMerge {
 
  private:
   void apply_in_double(const Block& block, float* out) const {
-    std::array<double, kChunk> sums{};
+    std::array<double, kChunk> sums;
     for (std::size_t first = 0; first < block.count; first += kChunk) {
       const std::size_t n = std::min(kChunk, block.count - first);
       for (std::size_t m = 0; m < weights_.size(); ++m) {
-        const float* x = members_.values(block, m) + first;
-        const double w = weights_[m];
-        if (m == 0) {
-          for (std::size_t i = 0; i < n; ++i) sums[i] = w * static_cast<double>(x[i]);
-        } else {
-          for (std::size_t i = 0; i < n; ++i) sums[i] += w * static_cast<double>(x[i]);
-        }
+        loops::weigh(weights_[m], m > 0, members_.values(block, m) + first, n, sums.data());
       }
-      for (std::size_t i = 0; i < n; ++i) out[first + i] = static_cast<float>(sums[i] / divisor_);
+      loops::divide_all(sums.data(), divisor_, n, out + first);
     }
   }
 
@@ -129,17 +124,27 @@ class Nearswap final : public TensorMerge {
     if (models_ == 0) return static_cast<void>(std::copy_n(block.base, block.count, out));
     const float* a = block.base;
     const float* b = block.models[0];
+    if (accumulate_ == Accumulate::kFloat32) {
+      for (std::size_t i = 0; i < block.count; ++i) {
+        const float distance = std::max(std::fabs(a[i] - b[i]), kSmallestDistance);
+        const float w = std::clamp(t_ / distance, 0.0F, 1.0F);
+        out[i] = a[i] == b[i] ? a[i] : w * b[i] + (1.0F - w) * a[i];
+      }
+      return;
+    }
+    // torch divides a number by a tensor as the number times the tensor's reciprocal.
     with_rounding(accumulate_, dtype_, [&](auto r) {
       for (std::size_t i = 0; i < block.count; ++i) {
-        const float distance = std::max(std::fabs(r.round(a[i] - b[i])), 1e-6F);
-        const float w = std::clamp(r.round(t_ / distance), 0.0F, 1.0F);
-        const float mixed = r.round(r.round(w * b[i]) + r.round(r.round(1.0F - w) * a[i]));
-        out[i] = a[i] == b[i] ? a[i] : mixed;
+        const float distance =
+            std::max(std::fabs(r.round(a[i] - b[i])), r.round(kSmallestDistance));
+        const float w = std::clamp(r.round(r.round(1.0F / distance) * t_), 0.0F, 1.0F);
+        out[i] = r.round(r.round(w * b[i]) + r.round(r.round(1.0F - w) * a[i]));
       }
     });
   }
 
  private:
+  static constexpr float kSmallestDistance = 1e-6F;
   Accumulate accumulate_;
   tensorfile::DType dtype_;
   std::size_t models_;

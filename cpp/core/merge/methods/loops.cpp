@@ -1,0 +1,409 @@
+#include "cpp/core/merge/methods/loops.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+#include "cpp/core/merge/methods/order_statistics.h"
+#include "cpp/core/merge/methods/rounding.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpp/core/merge/methods/loops.cpp"
+#include <hwy/foreach_target.h>  // re-includes this file once a target
+//
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace theriac::merge::methods::loops::HWY_NAMESPACE {
+
+// Calls body(rounding) with the type that stands for `rounding`.
+template <class Body>
+HWY_INLINE void with(Rounding rounding, Body&& body) {
+  switch (rounding) {
+    case Rounding::kNone:
+      return body(Float32Rounding{});
+    case Rounding::kBF16:
+      return body(BFloat16Rounding{});
+    case Rounding::kF16:
+      return body(Float16Rounding{});
+  }
+}
+
+template <class R>
+void subtract_as(R r, const float* HWY_RESTRICT model, const float* HWY_RESTRICT base,
+                 std::size_t n, float* HWY_RESTRICT out) {
+  for (std::size_t i = 0; i < n; ++i) out[i] = r.round(model[i] - base[i]);
+}
+void subtract(Rounding rounding, const float* model, const float* base, std::size_t n, float* out) {
+  with(rounding, [&](auto r) { subtract_as(r, model, base, n, out); });
+}
+
+template <class R>
+void multiply_as(R r, float factor, std::size_t n, float* HWY_RESTRICT x) {
+  for (std::size_t i = 0; i < n; ++i) x[i] = r.round(x[i] * factor);
+}
+void multiply(Rounding rounding, float factor, std::size_t n, float* x) {
+  with(rounding, [&](auto r) { multiply_as(r, factor, n, x); });
+}
+
+template <class R>
+void keys_as(R r, const float* HWY_RESTRICT model, const float* HWY_RESTRICT base, std::size_t n,
+             std::uint32_t* HWY_RESTRICT keys) {
+  for (std::size_t i = 0; i < n; ++i) keys[i] = magnitude_key(r.round(model[i] - base[i]));
+}
+void difference_keys(Rounding rounding, const float* model, const float* base, std::size_t n,
+                     std::uint32_t* keys) {
+  with(rounding, [&](auto r) { keys_as(r, model, base, n, keys); });
+}
+
+std::size_t find_upper_half(const std::uint32_t* HWY_RESTRICT keys, std::uint32_t upper,
+                            std::size_t n, std::uint32_t* HWY_RESTRICT positions) {
+  constexpr std::size_t kGroup = 16;
+  std::size_t found = 0;
+  for (std::size_t first = 0; first < n; first += kGroup) {
+    const std::size_t size = std::min(kGroup, n - first);
+    std::uint32_t any = 0;
+    if (size == kGroup) {
+      for (std::size_t i = 0; i < kGroup; ++i) any |= mask_of(keys[first + i] >> 16 == upper);
+      if (any == 0) continue;
+    }
+    for (std::size_t i = first; i < first + size; ++i) {
+      positions[found] = static_cast<std::uint32_t>(i);
+      found += keys[i] >> 16 == upper ? 1U : 0U;
+    }
+  }
+  return found;
+}
+
+void widen(const std::uint32_t* HWY_RESTRICT keys, std::size_t n, KeyRange& range) {
+  std::uint32_t smallest = range.smallest - 1, largest = range.largest;
+  for (std::size_t i = 0; i < n; ++i) {
+    smallest = std::min(smallest, keys[i] - 1);  // 0 becomes the largest of all
+    largest = std::max(largest, keys[i]);
+  }
+  range = {smallest + 1, largest};
+}
+
+std::size_t take_counts(std::uint32_t* HWY_RESTRICT a, std::uint32_t* HWY_RESTRICT b, std::size_t n,
+                        std::uint16_t* HWY_RESTRICT indices, std::uint32_t* HWY_RESTRICT sums) {
+  constexpr std::size_t kGroup = 16;
+  std::size_t found = 0;
+  for (std::size_t first = 0; first < n; first += kGroup) {
+    std::uint32_t any = 0;
+    for (std::size_t i = first; i < first + kGroup; ++i) any |= a[i] | b[i];
+    if (any == 0) continue;
+    for (std::size_t i = first; i < first + kGroup; ++i) {
+      const std::uint32_t sum = a[i] + b[i];
+      a[i] = b[i] = 0;
+      if (sum == 0) continue;
+      indices[found] = static_cast<std::uint16_t>(i);
+      sums[found++] = sum;
+    }
+  }
+  return found;
+}
+
+void keep_largest(Cut kept, const Cut* dropped, std::size_t n, float* HWY_RESTRICT x) {
+  const auto count = static_cast<std::uint32_t>(n);
+  const auto inside = [](Cut cut, std::uint32_t key, std::uint32_t i) {
+    return mask_of(key > cut.key) | (mask_of(key == cut.key) & mask_of(i < cut.limit));
+  };
+  if (dropped == nullptr) {
+    for (std::uint32_t i = 0; i < count; ++i) {
+      x[i] = masked(x[i], inside(kept, magnitude_key(x[i]), i));
+    }
+    return;
+  }
+  const Cut out = *dropped;
+  for (std::uint32_t i = 0; i < count; ++i) {
+    const std::uint32_t key = magnitude_key(x[i]);
+    x[i] = masked(x[i], inside(kept, key, i) & ~inside(out, key, i));
+  }
+}
+
+void keep_random(const std::uint32_t* HWY_RESTRICT words, std::uint32_t last, std::size_t n,
+                 float* HWY_RESTRICT x) {
+  for (std::size_t i = 0; i < n; ++i) x[i] = masked(x[i], mask_of(words[i] <= last));
+}
+
+// kLanes blocks side by side; the words of each come out together.
+constexpr std::size_t kLanes = 16;
+HWY_INLINE void philox_blocks(std::uint64_t key, std::uint64_t model, std::uint64_t block,
+                              std::uint32_t* HWY_RESTRICT words) {
+  constexpr std::uint64_t kMultiplier0 = 0xD2511F53, kMultiplier1 = 0xCD9E8D57;
+  constexpr std::uint32_t kWeyl0 = 0x9E3779B9, kWeyl1 = 0xBB67AE85;
+  std::uint32_t c0[kLanes], c1[kLanes], c2[kLanes], c3[kLanes];
+  for (std::size_t l = 0; l < kLanes; ++l) {
+    c0[l] = static_cast<std::uint32_t>(block + l);
+    c1[l] = static_cast<std::uint32_t>((block + l) >> 32);
+    c2[l] = static_cast<std::uint32_t>(model);
+    c3[l] = static_cast<std::uint32_t>(model >> 32);
+  }
+  auto k0 = static_cast<std::uint32_t>(key), k1 = static_cast<std::uint32_t>(key >> 32);
+  for (int round = 0; round < 10; ++round, k0 += kWeyl0, k1 += kWeyl1) {
+    for (std::size_t l = 0; l < kLanes; ++l) {
+      const std::uint64_t p0 = kMultiplier0 * c0[l], p1 = kMultiplier1 * c2[l];
+      c0[l] = static_cast<std::uint32_t>(p1 >> 32) ^ c1[l] ^ k0;
+      c1[l] = static_cast<std::uint32_t>(p1);
+      c2[l] = static_cast<std::uint32_t>(p0 >> 32) ^ c3[l] ^ k1;
+      c3[l] = static_cast<std::uint32_t>(p0);
+    }
+  }
+  for (std::size_t l = 0; l < kLanes; ++l) {
+    words[4 * l] = c0[l];
+    words[4 * l + 1] = c1[l];
+    words[4 * l + 2] = c2[l];
+    words[4 * l + 3] = c3[l];
+  }
+}
+
+void philox(std::uint64_t key, std::uint64_t model, std::uint64_t first, std::size_t n,
+            std::uint32_t* words) {
+  constexpr std::size_t kBatch = 4 * kLanes;
+  std::uint32_t batch[kBatch];
+  for (std::size_t done = 0; done < n;) {
+    const std::uint64_t index = first + done;
+    const auto skipped = static_cast<std::size_t>(index % 4);
+    if (skipped == 0 && n - done >= kBatch) {
+      philox_blocks(key, model, index / 4, words + done);
+      done += kBatch;
+      continue;
+    }
+    philox_blocks(key, model, index / 4, batch);
+    const std::size_t count = std::min(kBatch - skipped, n - done);
+    for (std::size_t i = 0; i < count; ++i) words[done + i] = batch[skipped + i];
+    done += count;
+  }
+}
+
+void add_magnitudes(const float* HWY_RESTRICT x, std::size_t n, double* HWY_RESTRICT sums) {
+  constexpr std::size_t kSums = 8;
+  double own[kSums];
+  for (std::size_t l = 0; l < kSums; ++l) own[l] = sums[l];
+  std::size_t i = 0;
+  for (; i + kSums <= n; i += kSums) {
+    for (std::size_t l = 0; l < kSums; ++l) own[l] += static_cast<double>(std::fabs(x[i + l]));
+  }
+  for (; i < n; ++i) own[i % kSums] += static_cast<double>(std::fabs(x[i]));
+  for (std::size_t l = 0; l < kSums; ++l) sums[l] = own[l];
+}
+
+template <class R>
+void add_product_as(R r, float w, const float* HWY_RESTRICT d, std::size_t n,
+                    float* HWY_RESTRICT sums) {
+  for (std::size_t i = 0; i < n; ++i) sums[i] += r.round(w * d[i]);
+}
+void add_product(Rounding rounding, float w, const float* d, std::size_t n, float* sums) {
+  with(rounding, [&](auto r) { add_product_as(r, w, d, n, sums); });
+}
+
+template <class R>
+void divide_as(R r, float divisor, std::size_t n, float* HWY_RESTRICT mix) {
+  for (std::size_t i = 0; i < n; ++i) mix[i] = r.round(r.round(mix[i]) / divisor);
+}
+void divide(Rounding rounding, float divisor, std::size_t n, float* mix) {
+  with(rounding, [&](auto r) { divide_as(r, divisor, n, mix); });
+}
+
+template <class R>
+void elect_as(R r, const float* HWY_RESTRICT votes, bool zero_is_minus, std::size_t n,
+              std::uint32_t* HWY_RESTRICT elected) {
+  const std::uint32_t zeros = mask_of(zero_is_minus);
+  for (std::size_t i = 0; i < n; ++i) {
+    const float vote = r.round(votes[i]);
+    elected[i] = (mask_of(vote < 0) | (mask_of(vote == 0) & zeros)) & 0x80000000U;
+  }
+}
+void elect(Rounding rounding, const float* votes, bool zero_is_minus, std::size_t n,
+           std::uint32_t* elected) {
+  with(rounding, [&](auto r) { elect_as(r, votes, zero_is_minus, n, elected); });
+}
+
+template <class R>
+void add_agreeing_as(R r, float w, float vote, bool largest, const float* HWY_RESTRICT d,
+                     const std::uint32_t* HWY_RESTRICT elected, std::size_t n,
+                     float* HWY_RESTRICT mix, float* HWY_RESTRICT divisors) {
+  const std::uint32_t takes_largest = mask_of(largest);
+  for (std::size_t i = 0; i < n; ++i) {
+    const auto bits = std::bit_cast<std::uint32_t>(r.round(vote * d[i]));
+    const std::uint32_t agrees =
+        mask_of((bits ^ elected[i]) < 0x80000000U) & mask_of((bits << 1) != 0);
+    const float value = masked(r.round(w * d[i]), agrees);
+    const std::uint32_t replaces = mask_of(magnitude_key(value) > magnitude_key(mix[i]));
+    mix[i] = selected(selected(value, mix[i], replaces), mix[i] + value, takes_largest);
+    divisors[i] += masked(vote, agrees);
+  }
+}
+void add_agreeing(Rounding rounding, float w, float vote, bool largest, const float* d,
+                  const std::uint32_t* elected, std::size_t n, float* mix, float* divisors) {
+  with(rounding,
+       [&](auto r) { add_agreeing_as(r, w, vote, largest, d, elected, n, mix, divisors); });
+}
+
+template <class R>
+void divide_by_as(R r, bool divides, const float* HWY_RESTRICT divisors, std::size_t n,
+                  float* HWY_RESTRICT mix) {
+  const std::uint32_t keeps = mask_of(!divides);
+  for (std::size_t i = 0; i < n; ++i) {
+    const float divisor = r.round(divisors[i]);
+    const float safe = selected(1.0F, divisor, keeps | mask_of(divisor == 0));
+    mix[i] = r.round(r.round(mix[i]) / safe);
+  }
+}
+void divide_by(Rounding rounding, bool divides, const float* divisors, std::size_t n, float* mix) {
+  with(rounding, [&](auto r) { divide_by_as(r, divides, divisors, n, mix); });
+}
+
+template <class R>
+void add_to_base_as(R r, float lambda, const float* HWY_RESTRICT base,
+                    const float* HWY_RESTRICT mix, std::size_t n, float* HWY_RESTRICT out) {
+  for (std::size_t i = 0; i < n; ++i) {
+    const float scaled = r.round(mix[i] * lambda);
+    out[i] = selected(base[i], r.round(base[i] + scaled), mask_of(scaled == 0));
+  }
+}
+void add_to_base(Rounding rounding, float lambda, const float* base, const float* mix,
+                 std::size_t n, float* out) {
+  with(rounding, [&](auto r) { add_to_base_as(r, lambda, base, mix, n, out); });
+}
+
+void weigh(double w, bool adds, const float* HWY_RESTRICT x, std::size_t n,
+           double* HWY_RESTRICT sums) {
+  if (adds) {
+    for (std::size_t i = 0; i < n; ++i) sums[i] += w * static_cast<double>(x[i]);
+  } else {
+    for (std::size_t i = 0; i < n; ++i) sums[i] = w * static_cast<double>(x[i]);
+  }
+}
+
+void divide_all(const double* HWY_RESTRICT sums, double divisor, std::size_t n,
+                float* HWY_RESTRICT out) {
+  if (divisor == 1) {
+    for (std::size_t i = 0; i < n; ++i) out[i] = static_cast<float>(sums[i]);
+  } else {
+    for (std::size_t i = 0; i < n; ++i) out[i] = static_cast<float>(sums[i] / divisor);
+  }
+}
+
+Outcome compare(const float* HWY_RESTRICT values, const float* HWY_RESTRICT rounded,
+                const float* HWY_RESTRICT base, std::size_t n) {
+  std::uint32_t changed = 0, lost = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::uint32_t moved = values[i] != base[i] ? 1U : 0U;
+    changed += moved;
+    lost += (rounded[i] == base[i] ? 1U : 0U) & moved;
+  }
+  return {changed, lost};
+}
+
+std::uint32_t count_non_finite(const float* HWY_RESTRICT values, std::size_t n) {
+  std::uint32_t sum = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    sum += (std::bit_cast<std::uint32_t>(values[i]) & 0x7f800000U) == 0x7f800000U ? 1U : 0U;
+  }
+  return sum;
+}
+
+}  // namespace theriac::merge::methods::loops::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace theriac::merge::methods::loops {
+
+HWY_EXPORT(subtract);
+HWY_EXPORT(multiply);
+HWY_EXPORT(difference_keys);
+HWY_EXPORT(find_upper_half);
+HWY_EXPORT(widen);
+HWY_EXPORT(take_counts);
+HWY_EXPORT(keep_largest);
+HWY_EXPORT(keep_random);
+HWY_EXPORT(philox);
+HWY_EXPORT(add_magnitudes);
+HWY_EXPORT(add_product);
+HWY_EXPORT(divide);
+HWY_EXPORT(elect);
+HWY_EXPORT(add_agreeing);
+HWY_EXPORT(divide_by);
+HWY_EXPORT(add_to_base);
+HWY_EXPORT(weigh);
+HWY_EXPORT(divide_all);
+HWY_EXPORT(compare);
+HWY_EXPORT(count_non_finite);
+
+Rounding rounding_of(Accumulate accumulate, tensorfile::DType dtype) noexcept {
+  if (accumulate != Accumulate::kNative) return Rounding::kNone;
+  if (dtype == tensorfile::DType::kBF16) return Rounding::kBF16;
+  return dtype == tensorfile::DType::kF16 ? Rounding::kF16 : Rounding::kNone;
+}
+
+void subtract(Rounding rounding, const float* model, const float* base, std::size_t n, float* out) {
+  HWY_DYNAMIC_DISPATCH(subtract)(rounding, model, base, n, out);
+}
+void multiply(Rounding rounding, float factor, std::size_t n, float* x) {
+  HWY_DYNAMIC_DISPATCH(multiply)(rounding, factor, n, x);
+}
+void difference_keys(Rounding rounding, const float* model, const float* base, std::size_t n,
+                     std::uint32_t* keys) {
+  HWY_DYNAMIC_DISPATCH(difference_keys)(rounding, model, base, n, keys);
+}
+std::size_t find_upper_half(const std::uint32_t* keys, std::uint32_t upper, std::size_t n,
+                            std::uint32_t* positions) {
+  return HWY_DYNAMIC_DISPATCH(find_upper_half)(keys, upper, n, positions);
+}
+void widen(const std::uint32_t* keys, std::size_t n, KeyRange& range) {
+  HWY_DYNAMIC_DISPATCH(widen)(keys, n, range);
+}
+std::size_t take_counts(std::uint32_t* a, std::uint32_t* b, std::size_t n, std::uint16_t* indices,
+                        std::uint32_t* sums) {
+  return HWY_DYNAMIC_DISPATCH(take_counts)(a, b, n, indices, sums);
+}
+void keep_largest(Cut kept, const Cut* dropped, std::size_t n, float* x) {
+  HWY_DYNAMIC_DISPATCH(keep_largest)(kept, dropped, n, x);
+}
+void keep_random(const std::uint32_t* words, std::uint32_t last, std::size_t n, float* x) {
+  HWY_DYNAMIC_DISPATCH(keep_random)(words, last, n, x);
+}
+void philox(std::uint64_t key, std::uint64_t model, std::uint64_t first, std::size_t n,
+            std::uint32_t* words) {
+  HWY_DYNAMIC_DISPATCH(philox)(key, model, first, n, words);
+}
+void add_magnitudes(const float* x, std::size_t n, double* sums) {
+  HWY_DYNAMIC_DISPATCH(add_magnitudes)(x, n, sums);
+}
+void add_product(Rounding rounding, float w, const float* d, std::size_t n, float* sums) {
+  HWY_DYNAMIC_DISPATCH(add_product)(rounding, w, d, n, sums);
+}
+void divide(Rounding rounding, float divisor, std::size_t n, float* mix) {
+  HWY_DYNAMIC_DISPATCH(divide)(rounding, divisor, n, mix);
+}
+void elect(Rounding rounding, const float* votes, bool zero_is_minus, std::size_t n,
+           std::uint32_t* elected) {
+  HWY_DYNAMIC_DISPATCH(elect)(rounding, votes, zero_is_minus, n, elected);
+}
+void add_agreeing(Rounding rounding, float w, float vote, bool largest, const float* d,
+                  const std::uint32_t* elected, std::size_t n, float* mix, float* divisors) {
+  HWY_DYNAMIC_DISPATCH(add_agreeing)(rounding, w, vote, largest, d, elected, n, mix, divisors);
+}
+void divide_by(Rounding rounding, bool divides, const float* divisors, std::size_t n, float* mix) {
+  HWY_DYNAMIC_DISPATCH(divide_by)(rounding, divides, divisors, n, mix);
+}
+void add_to_base(Rounding rounding, float lambda, const float* base, const float* mix,
+                 std::size_t n, float* out) {
+  HWY_DYNAMIC_DISPATCH(add_to_base)(rounding, lambda, base, mix, n, out);
+}
+void weigh(double w, bool adds, const float* x, std::size_t n, double* sums) {
+  HWY_DYNAMIC_DISPATCH(weigh)(w, adds, x, n, sums);
+}
+void divide_all(const double* sums, double divisor, std::size_t n, float* out) {
+  HWY_DYNAMIC_DISPATCH(divide_all)(sums, divisor, n, out);
+}
+Outcome compare(const float* values, const float* rounded, const float* base, std::size_t n) {
+  return HWY_DYNAMIC_DISPATCH(compare)(values, rounded, base, n);
+}
+std::uint32_t count_non_finite(const float* values, std::size_t n) {
+  return HWY_DYNAMIC_DISPATCH(count_non_finite)(values, n);
+}
+
+}  // namespace theriac::merge::methods::loops
+#endif  // HWY_ONCE
