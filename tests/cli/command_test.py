@@ -19,21 +19,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
+
+from cases import Skip, run_cases, test
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DATA = pathlib.Path(os.environ.get("THERIAC_DATA_DIR", ROOT.parent / "shared" / "data"))
 CLINICAL = DATA / "clinical"
-TESTS = []
-
-
-class Skip(Exception):
-    """A test that can not run here, and why."""
-
-
-def test(function):
-    TESTS.append(function)
-    return function
 
 
 class Bench:
@@ -493,26 +484,9 @@ def main():
     parser.add_argument("--examples", required=True, type=pathlib.Path)
     parser.add_argument("names", nargs="*")
     arguments = parser.parse_args()
-    passed = failed = skipped = 0
     with tempfile.TemporaryDirectory(prefix="theriac-command-test-") as folder:
         bench = Bench(str(pathlib.Path(arguments.bin).resolve()), arguments.examples.resolve(), pathlib.Path(folder))
-        for case in TESTS:
-            if arguments.names and not any(n in case.__name__ for n in arguments.names):
-                continue
-            started = time.monotonic()
-            try:
-                case(bench)
-                passed += 1
-                outcome = "ok"
-            except Skip as reason:
-                skipped += 1
-                outcome = f"Skipped\n{reason}"
-            except Exception:
-                failed += 1
-                outcome = "FAILED\n" + traceback.format_exc()
-            print(f"{case.__name__} ({time.monotonic() - started:.1f} s): {outcome}", flush=True)
-    print(f"{passed} passed, {failed} failed, {skipped} skipped")
-    return 1 if failed else 0
+        return run_cases(bench, arguments.names)
 
 
 if __name__ == "__main__":

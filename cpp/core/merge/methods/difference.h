@@ -29,6 +29,14 @@ inline float moved(float base, double difference) noexcept {
   return difference == 0 ? base : static_cast<float>(as_double(base) + difference);
 }
 
+// out = base + lambda times the mean of the differences: what methods for matrices do elsewhere.
+inline void move_by_mean(const Block& block, double lambda, float* out) {
+  const double share = lambda / static_cast<double>(block.models.empty() ? 1 : block.models.size());
+  for (std::size_t i = 0; i < block.count; ++i) {
+    out[i] = moved(block.base[i], share * sum_of_differences(block, i));
+  }
+}
+
 // Which of the tensor's models the task is; models() where the tensor has none of it.
 inline std::size_t model_of_task(const TensorContext& context, std::size_t task) noexcept {
   std::size_t m = 0;

@@ -178,11 +178,7 @@ class Knots final : public TensorMerge {
     if (decomposes(context_)) {
       merge_aligned(block, out);
     } else {
-      const double share =
-          lambda_ / static_cast<double>(std::max<std::size_t>(1, context_.models()));
-      for (std::size_t i = 0; i < block.count; ++i) {
-        out[i] = moved(block.base[i], share * sum_of_differences(block, i));
-      }
+      move_by_mean(block, lambda_, out);
     }
     round_all(context_, out, block.count);
   }

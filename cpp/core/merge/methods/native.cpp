@@ -80,6 +80,18 @@ class Whole : public TensorMerge {
   Members members_;
 };
 
+// A method whose arithmetic is `Method::apply_as<R>`, R being how intermediate results are rounded.
+template <class Method>
+class Rounded : public Whole {
+ public:
+  using Whole::Whole;
+  void apply(const Block& block, float* out) const override {
+    with_rounding(Accumulate::kNative, context().dtype, [&](auto r) {
+      static_cast<const Method&>(*this).template apply_as<decltype(r)>(block, out);
+    });
+  }
+};
+
 // ---- slerp -------------------------------------------------------------------------------------
 
 // In float32 throughout, as numpy has it, and rounded at the end.
@@ -125,10 +137,10 @@ class Slerp final : public Whole {
 
 // ---- nuslerp -----------------------------------------------------------------------------------
 
-class Nuslerp final : public Whole {
+class Nuslerp final : public Rounded<Nuslerp> {
  public:
   explicit Nuslerp(const TensorContext& context)
-      : Whole(context),
+      : Rounded(context),
         flat_(context.parameters->flag("nuslerp_flatten") || context.shape.size() < 2),
         columns_(context.parameters->flag("nuslerp_row_wise")) {
     const double a = context.model_parameters[0]->number("weight");
@@ -136,12 +148,9 @@ class Nuslerp final : public Whole {
     t_ = std::fabs(a + b) < 1e-6 ? 0.5 : b / (a + b);
   }
 
-  void apply(const Block& block, float* out) const override {
-    with_rounding(Accumulate::kNative, context().dtype,
-                  [&](auto r) { this->template apply_as<decltype(r)>(block, out); });
-  }
-
  private:
+  friend Rounded<Nuslerp>;
+
   template <class R>
   void apply_as(const Block& block, float* out) const {
     const std::size_t n = block.count;
@@ -192,17 +201,14 @@ class Nuslerp final : public Whole {
 
 // ---- multislerp --------------------------------------------------------------------------------
 
-class Multislerp final : public Whole {
+class Multislerp final : public Rounded<Multislerp> {
  public:
   explicit Multislerp(const TensorContext& context)
-      : Whole(context), eps_(context.parameters->number("eps")) {}
-
-  void apply(const Block& block, float* out) const override {
-    with_rounding(Accumulate::kNative, context().dtype,
-                  [&](auto r) { this->template apply_as<decltype(r)>(block, out); });
-  }
+      : Rounded(context), eps_(context.parameters->number("eps")) {}
 
  private:
+  friend Rounded<Multislerp>;
+
   template <class R>
   void apply_as(const Block& block, float* out) const {
     using Op = Operations<R>;
@@ -282,19 +288,16 @@ class Multislerp final : public Whole {
 
 // ---- karcher -----------------------------------------------------------------------------------
 
-class Karcher final : public Whole {
+class Karcher final : public Rounded<Karcher> {
  public:
   explicit Karcher(const TensorContext& context)
-      : Whole(context),
+      : Rounded(context),
         iterations_(static_cast<int>(context.parameters->number("max_iter"))),
         tolerance_(context.parameters->number("tol")) {}
 
-  void apply(const Block& block, float* out) const override {
-    with_rounding(Accumulate::kNative, context().dtype,
-                  [&](auto r) { this->template apply_as<decltype(r)>(block, out); });
-  }
-
  private:
+  friend Rounded<Karcher>;
+
   static float float_norm(const Values& x) {  // of the tensor as float32
     return static_cast<float>(Operations<Float32Rounding>::norm(x));
   }
@@ -373,19 +376,16 @@ class Karcher final : public Whole {
 
 // ---- model_stock -------------------------------------------------------------------------------
 
-class ModelStock final : public Whole {
+class ModelStock final : public Rounded<ModelStock> {
  public:
   explicit ModelStock(const TensorContext& context)
-      : Whole(context),
+      : Rounded(context),
         by_row_(context.parameters->flag("filter_wise")),
         clamps_(context.parameters->flag("clamp_t")) {}
 
-  void apply(const Block& block, float* out) const override {
-    with_rounding(Accumulate::kNative, context().dtype,
-                  [&](auto r) { this->template apply_as<decltype(r)>(block, out); });
-  }
-
  private:
+  friend Rounded<ModelStock>;
+
   template <class R>
   void apply_as(const Block& block, float* out) const {
     std::vector<Values> offsets;
@@ -438,17 +438,14 @@ class ModelStock final : public Whole {
 
 // ---- sce ---------------------------------------------------------------------------------------
 
-class Sce final : public Whole {
+class Sce final : public Rounded<Sce> {
  public:
   explicit Sce(const TensorContext& context)
-      : Whole(context), share_(context.parameters->number("select_topk")) {}
-
-  void apply(const Block& block, float* out) const override {
-    with_rounding(Accumulate::kNative, context().dtype,
-                  [&](auto r) { this->template apply_as<decltype(r)>(block, out); });
-  }
+      : Rounded(context), share_(context.parameters->number("select_topk")) {}
 
  private:
+  friend Rounded<Sce>;
+
   template <class R>
   void apply_as(const Block& block, float* out) const {
     using Op = Operations<R>;
@@ -523,16 +520,13 @@ class Sce final : public Whole {
 
 // ---- arcee_fusion ------------------------------------------------------------------------------
 
-class ArceeFusion final : public Whole {
+class ArceeFusion final : public Rounded<ArceeFusion> {
  public:
-  explicit ArceeFusion(const TensorContext& context) : Whole(context) {}
-
-  void apply(const Block& block, float* out) const override {
-    with_rounding(Accumulate::kNative, context().dtype,
-                  [&](auto r) { this->template apply_as<decltype(r)>(block, out); });
-  }
+  explicit ArceeFusion(const TensorContext& context) : Rounded(context) {}
 
  private:
+  friend Rounded<ArceeFusion>;
+
   template <class R>
   void apply_as(const Block& block, float* out) const {
     const std::size_t n = block.count;

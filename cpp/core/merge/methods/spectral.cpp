@@ -67,11 +67,7 @@ class Spectral final : public TensorMerge {
     if (decomposes_) {
       merge_matrices(block, out);
     } else {
-      const double share =
-          lambda_ / static_cast<double>(std::max<std::size_t>(1, context_.models()));
-      for (std::size_t i = 0; i < block.count; ++i) {
-        out[i] = moved(block.base[i], share * sum_of_differences(block, i));
-      }
+      move_by_mean(block, lambda_, out);
     }
     round_all(context_, out, block.count);
   }

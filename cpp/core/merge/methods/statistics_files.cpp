@@ -18,6 +18,7 @@
 #include <array>
 #include <cmath>
 #include <filesystem>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -64,6 +65,13 @@ class Files {
   }
 
   const std::vector<std::string>& names() const noexcept { return names_; }
+  // Names of those tasks that have a file.
+  std::vector<std::string> given() const {
+    std::vector<std::string> out;
+    std::copy_if(names_.begin(), names_.end(), std::back_inserter(out),
+                 [](const std::string& name) { return !name.empty(); });
+    return out;
+  }
   const ModelFiles& of_task(std::size_t task) const { return *files_[task]; }
 
   // nullptr where the file has none. Throws kDataError for another shape.
@@ -180,13 +188,7 @@ class FisherNorms final : public ModelStatistics {
   void end_pass(int /*pass*/) override {
     for (const ExactSum& sum : squares_) norms_.push_back(std::sqrt(sum.value()));
   }
-  std::vector<std::string> files() const override {
-    std::vector<std::string> out;
-    for (const std::string& name : files_.names()) {
-      if (!name.empty()) out.push_back(name);
-    }
-    return out;
-  }
+  std::vector<std::string> files() const override { return files_.given(); }
   Json summary() const override {
     return Json{{"norms", norms_}, {"tensors_without_information", without_}};
   }
@@ -278,13 +280,7 @@ class Grams final : public ModelStatistics {
     return nullptr;
   }
   void absorb(int /*pass*/, std::size_t /*tensor*/, const Partial& /*partial*/) override {}
-  std::vector<std::string> files() const override {
-    std::vector<std::string> out;
-    for (const std::string& name : files_.names()) {
-      if (!name.empty()) out.push_back(name);
-    }
-    return out;
-  }
+  std::vector<std::string> files() const override { return files_.given(); }
   Json summary() const override {
     return Json{{"solved", solved_}, {"averaged", tensors_.size() - solved_}};
   }
