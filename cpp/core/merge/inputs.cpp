@@ -145,7 +145,7 @@ class Opener {
         hub && !options_.hub_cache.empty()
             ? ", nor is '" + path + "' in the hub's cache '" + options_.hub_cache.string() + "'"
             : "";
-    throw Error(Code::kNotFound, "there is no model at '" + local.string() + "'" + also +
+    throw Error(Code::kNotFound, "there is no model or adapter at '" + local.string() + "'" + also +
                                      "; models are local folders or files, nothing is downloaded")
         .at("model", reference.text())
         .at("file", local.string());

@@ -235,6 +235,30 @@ TEST_F(MergeRun, AnAdaptedModelAloneIsTheModelWithItsAdapterMerged) {
   }
 }
 
+// The base is bfloat16, the adapter's change is not: it must not be rounded before it is taken apart.
+TEST_F(MergeRun, AnAdapterIsFoundAgain) {
+  const std::string up = "model.layers.1.mlp.up_proj", prefix = "base_model.model." + up;
+  std::vector<toy::Spec> lora;
+  toy::add_module(lora, up, 11, 6, 2);
+  toy::write_adapter(scratch_ / "x", lora, 5, R"({"r": 2, "lora_alpha": 2})");
+  merge(
+      "merge_method: extract_lora\nbase_model: base\nmodels: [{model: base+x}]\n"
+      "parameters: {max_rank: 2}\n");
+  const auto given = tensorfile::Adapter::open(scratch_ / "x"),
+             found = tensorfile::Adapter::open(scratch_ / "out");
+  const auto product = [&](const tensorfile::Adapter& adapter, std::size_t i, std::size_t j) {
+    const auto a = toy::floats(adapter.files(), prefix + ".lora_A.weight");
+    const auto b = toy::floats(adapter.files(), prefix + ".lora_B.weight");
+    double sum = 0;
+    for (std::size_t k = 0; k < 2; ++k) sum += double{b[i * 2 + k]} * a[k * 6 + j];
+    return sum;
+  };
+  for (std::size_t i = 0; i < 11; ++i) {
+    for (std::size_t j = 0; j < 6; ++j)
+      EXPECT_NEAR(product(found, i, j), product(given, i, j), 1e-5);
+  }
+}
+
 TEST_F(MergeRun, AnotherAdapterIsAnotherMerge) {
   std::vector<toy::Spec> lora;
   toy::add_module(lora, "lm_head", 10, 6, 2);

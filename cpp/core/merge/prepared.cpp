@@ -205,9 +205,9 @@ void collect_warnings(Prepared& out) {
       }
     }
   }
-  if (out.donor().files.config().is_null()) {
+  if (out.donor().files.config().is_null() && !out.makes_adapter()) {
     out.warnings.push_back("the model '" + out.donor().reference.text() +
-                           "' has no config.json, and so has the output");
+                           "' has no config.json, so the output has none");
   }
 }
 
