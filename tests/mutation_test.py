@@ -39,7 +39,7 @@ MUTATIONS = [
     ("engine_test", "cpp/engine/nn/dense_kernels.cpp", "hn::StoreU(hn::Mul(dn, r), d, y[5]);", "hn::StoreU(dn, d, y[5]);"),
     ("engine_test", "cpp/engine/nn/matrix_product.cpp", "k == 0 ? Sum::kReplace : Sum::kAdd", "Sum::kReplace"),
     ("engine_test", "cpp/engine/clinical/tree_pretraining_sage.cpp", "std::fill_n(g + own * dim_, (end - begin - own) * dim_, 0.0F);", ""),
-    ("base_test", "cpp/core/base/file_operations.cpp", "::flock(fd, LOCK_EX | LOCK_NB) == 0", "true"),
+    ("base_test", "cpp/core/base/file_operations.cpp", "::flock(fd.get(), LOCK_EX | LOCK_NB) == 0", "true"),
     ("engine_test", "cpp/engine/nn/gru.cpp", "reading == Reading::kForward ? step : length(row) - 1 - step", "step"),
     ("engine_test", "cpp/engine/train/optimizer.cpp", "rate, decay, /*decoupled=*/true", "rate, decay, /*decoupled=*/false"),
     ("engine_test", "cpp/engine/train/fit_loop.cpp", ">= options_.patience", "> options_.patience"),

@@ -21,21 +21,6 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t kWriteBuffer = std::size_t{1} << 18;
 
-// Owns a descriptor; closing errors matter only to writers, which call `close`.
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
-
 struct stat status_of(int fd, const fs::path& path) {
   struct stat status {};
   if (::fstat(fd, &status) != 0) throw io_error("inspect", path, errno);
@@ -48,7 +33,7 @@ class Staged {
  public:
   explicit Staged(fs::path path)
       : path_(std::move(path)), claim_(open_retrying(path_, O_RDONLY | O_DIRECTORY)) {
-    if (claim_.get() >= 0) claim_temporary(claim_.get());
+    if (claim_.is_open()) claim_temporary(claim_.get());
   }
   ~Staged() {
     std::error_code ignored;
@@ -80,7 +65,7 @@ void write_all(int fd, const char* data, std::size_t size, const fs::path& path)
 
 std::string read_file(const fs::path& path, std::uint64_t limit) {
   const Descriptor fd(open_retrying(path, O_RDONLY));
-  if (fd.get() < 0) throw io_error("open", path, errno);
+  if (!fd.is_open()) throw io_error("open", path, errno);
   const struct stat status = status_of(fd.get(), path);
   const auto check = [&](std::uint64_t size) {
     if (size <= limit) return;
@@ -189,7 +174,7 @@ void replace_directory(const fs::path& target, bool overwrite, std::string_view 
 
 MappedFile::MappedFile(const fs::path& path) {
   const Descriptor fd(open_retrying(path, O_RDONLY));
-  if (fd.get() < 0) throw io_error("open", path, errno);
+  if (!fd.is_open()) throw io_error("open", path, errno);
   const struct stat status = status_of(fd.get(), path);
   if (!S_ISREG(status.st_mode)) throw io_error("map", path, ENODEV);
   size_ = static_cast<std::size_t>(status.st_size);

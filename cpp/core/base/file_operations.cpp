@@ -101,15 +101,12 @@ bool is_temporary_of(std::string_view name, std::string_view target) {
 
 // Whether nobody works on it, by its lock and its age.
 bool is_abandoned(const fs::path& path) {
-  const int fd = open_retrying(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
-  if (fd < 0) return false;
+  const Descriptor fd(open_retrying(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
   struct stat status {};
-  const bool abandoned = ::fstat(fd, &status) == 0 &&
-                         (S_ISREG(status.st_mode) || S_ISDIR(status.st_mode)) &&
-                         status.st_mtime + kSecondsUnclaimed < std::time(nullptr) &&
-                         ::flock(fd, LOCK_EX | LOCK_NB) == 0;
-  ::close(fd);
-  return abandoned;
+  return fd.is_open() && ::fstat(fd.get(), &status) == 0 &&
+         (S_ISREG(status.st_mode) || S_ISDIR(status.st_mode)) &&
+         status.st_mtime + kSecondsUnclaimed < std::time(nullptr) &&
+         ::flock(fd.get(), LOCK_EX | LOCK_NB) == 0;
 }
 
 std::string listed(std::span<const std::string_view> names) {
@@ -134,6 +131,10 @@ int open_retrying(const fs::path& path, int flags, mode_t mode) {
     fd = ::open(path.c_str(), flags | O_CLOEXEC, mode);
   } while (fd < 0 && errno == EINTR);
   return fd;
+}
+
+Descriptor::~Descriptor() {
+  if (number_ >= 0) ::close(number_);
 }
 
 bool is_unsupported(int number) noexcept {

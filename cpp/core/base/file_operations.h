@@ -18,6 +18,21 @@ namespace theriac {
 Error io_error(const std::string& doing, const std::filesystem::path& path, int number);
 // open() with O_CLOEXEC, again after a signal. -1 on failure.
 int open_retrying(const std::filesystem::path& path, int flags, mode_t mode = 0666);
+// Owns what open() returned. Closing may fail unseen, which matters to writers only: they close
+// themselves.
+class Descriptor {
+ public:
+  explicit Descriptor(int number) noexcept : number_(number) {}
+  ~Descriptor();
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  bool is_open() const noexcept { return number_ >= 0; }
+  int get() const noexcept { return number_; }
+
+ private:
+  int number_;
+};
+
 // Whether an errno says that the file system or the kernel lacks an operation.
 bool is_unsupported(int number) noexcept;
 

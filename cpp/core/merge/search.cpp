@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -14,6 +13,7 @@
 #include <utility>
 
 #include "cpp/core/base/file.h"
+#include "cpp/core/base/file_operations.h"
 #include "cpp/core/base/hash.h"
 #include "cpp/core/merge/cmaes.h"
 #include "cpp/core/merge/merger.h"
@@ -40,17 +40,6 @@ fs::path search_folder(const fs::path& output) {
   }
   return target.parent_path() / ("." + target.filename().string() + ".search");
 }
-
-// An open file, whose lock ends with it.
-struct Descriptor {
-  int number = -1;
-  Descriptor() = default;
-  ~Descriptor() {
-    if (number >= 0) ::close(number);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-};
 
 // ".NAME.search": scores and best recipe of a search, and where its candidates are merged. Held by one
 // process at a time.
@@ -96,14 +85,9 @@ class SearchFolder {
  private:
   void lock() {
     const fs::path file = path_ / kLockFile;
-    lock_.number = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (lock_.number < 0) {
-      throw Error(Code::kIoError, "cannot write into '" + path_.string() +
-                                      "': " + std::generic_category().message(errno))
-          .at("file", file.string())
-          .at("errno", errno);
-    }
-    if (::flock(lock_.number, LOCK_EX | LOCK_NB) == 0) return;
+    lock_.emplace(open_retrying(file, O_RDWR | O_CREAT));
+    if (!lock_->is_open()) throw io_error("write", file, errno);
+    if (::flock(lock_->get(), LOCK_EX | LOCK_NB) == 0) return;
     throw Error(Code::kBusy, "another search works for the same output ('" + path_.string() + "')")
         .at("file", file.string());
   }
@@ -148,7 +132,7 @@ class SearchFolder {
 
   fs::path path_;
   Json identity_;
-  Descriptor lock_;
+  std::optional<Descriptor> lock_;  // held as long as it is open
   std::vector<double> scores_;
 };
 
