@@ -78,10 +78,11 @@ class Bench:
         good = difference <= limit
         self.passed += good
         self.failed += not good
-        print(f"{'ok  ' if good else 'FAIL'} {what}: {difference:.2e} (at most {limit:.0e})", flush=True)
+        print(f"{'ok  ' if good else 'FAIL'} {what}: {difference:.2e} (at most {limit:.1e})", flush=True)
 
-    def compare(self, what, name, wanted, limit=1e-5):
-        """Logits of the merged folder as transformers loads it, and of the model made here."""
+    def compare(self, what, name, wanted, limit=1e-5, exact=None):
+        """Logits of the merged folder as transformers loads it, and of the model made here. With `exact`, the same merge in float64, all
+        logits are float64 and the limit is twice the distance of torch's own float32 merge from it."""
         got, info = AutoModelForCausalLM.from_pretrained(self.folder / name, dtype=torch.float32, output_loading_info=True)
         tied = getattr(got.config, "tie_word_embeddings", False)
         missing = [key for key in info["missing_keys"] if not (tied and key == "lm_head.weight")]
@@ -91,9 +92,14 @@ class Bench:
             return
         torch.manual_seed(0)
         tokens = torch.randint(0, min(got.config.vocab_size, wanted.config.vocab_size), (2, 24))
+        kind = torch.float32 if exact is None else torch.float64
         with torch.no_grad():
-            a, b = got.eval()(tokens).logits, wanted.float().eval()(tokens).logits
-        self.report(what, ((a - b).abs().max() / b.std()).item() if a.shape == b.shape else float("inf"), limit)
+            a, b, c = (None if model is None else model.to(kind).eval()(tokens).logits for model in (got, wanted, exact))
+        if a.shape != b.shape:
+            return self.report(what, float("inf"), limit)
+        if exact is not None:
+            limit, b = 2 * ((b - c).abs().max() / c.std()).item(), c
+        self.report(what, ((a - b).abs().max() / b.std()).item(), limit)
 
 
 def with_state(model, state):
@@ -121,9 +127,13 @@ def two_adapters(bench):
         names = [f"x{number}", f"y{number}"]
         for seed, name in enumerate(names):
             adapter(base, bench.folder / name, 10 * number + seed, **options)
-        wanted = base.state_dict()
-        parts = [adapted(base, bench.folder / name).state_dict() for name in names]
-        state = {key: wanted[key] + 0.7 * (parts[0][key] - wanted[key]) + 0.4 * (parts[1][key] - wanted[key]) for key in wanted}
+
+        def merged(start):
+            wanted = start.state_dict()
+            parts = [adapted(start, bench.folder / name).state_dict() for name in names]
+            state = {key: wanted[key] + 0.7 * (parts[0][key] - wanted[key]) + 0.4 * (parts[1][key] - wanted[key]) for key in wanted}
+            return with_state(start, state)
+
         bench.merge(f"adapters{number}", f"""merge_method: task_arithmetic
 base_model: base
 models:
@@ -132,7 +142,7 @@ models:
   - model: base+{names[1]}
     parameters: {{weight: 0.4}}
 """)
-        bench.compare(f"two adapters on one base, {what}", f"adapters{number}", with_state(base, state))
+        bench.compare(f"two adapters on one base, {what}", f"adapters{number}", merged(base), exact=merged(copy.deepcopy(base).double()))
 
 
 def gpt2_adapter(bench):
