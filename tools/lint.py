@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Checks that need no run: layout, format, clang-tidy, headers, exported symbols.
+"""Checks that need no run: layout, format, scripts, clang-tidy, headers, exported symbols.
 
     tools/lint.py --build build/release [--fast] [CHECK ...]
 
-Checks: include-graph format headers symbols tidy. --fast leaves out clang-tidy. Ends with "N passed, N failed".
+Checks: include-graph format scripts headers symbols tidy. --fast leaves out clang-tidy. Ends with "N passed, N failed".
 """
 import argparse
 import concurrent.futures
@@ -82,6 +82,21 @@ def formatting():
     files = [str(p) for p in sources("capi", "cpp", "examples", "tests", "bench")]
     done = subprocess.run(["clang-format-16", "--dry-run", "--Werror", *files], capture_output=True, text=True)
     return sorted(set(re.findall(r"^(?:%s/)?([^:\n]+):\d+:\d+: error" % re.escape(str(ROOT)), done.stderr, re.M))) if done.returncode else []
+
+
+def scripts():
+    """pyflakes over Python (a name that is not defined waits for the run that reaches it), shellcheck over shell."""
+    tracked = [p for p in subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+               if (ROOT / p).is_file()]
+
+    def shebang(path):
+        with open(ROOT / path, "rb") as file:
+            return file.readline(80)
+
+    python = [p for p in tracked if p.endswith(".py")]
+    shell = [p for p in tracked if p.endswith(".sh") or re.match(rb"#!.*\b(ba)?sh\b", shebang(p))]
+    problems = subprocess.run(["pyflakes3", *python], cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
+    return problems + subprocess.run(["shellcheck", "--format=gcc", *shell], cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
 
 
 def headers():
@@ -167,7 +182,7 @@ def main():
     parser.add_argument("--fast", action="store_true")
     parser.add_argument("checks", nargs="*")
     arguments = parser.parse_args()
-    checks = {"include-graph": include_graph, "format": formatting, "headers": headers,
+    checks = {"include-graph": include_graph, "format": formatting, "scripts": scripts, "headers": headers,
               "symbols": lambda: symbols(arguments.build), "tidy": lambda: tidy(arguments.build)}
     chosen = arguments.checks or [c for c in checks if not (arguments.fast and c == "tidy")]
     failed = 0

@@ -475,7 +475,8 @@ def golden_case(row):
     return run
 
 
-TESTS.extend(golden_case(row) for row in GOLDEN)
+for golden_row in GOLDEN:
+    test(golden_case(golden_row))
 
 
 def main():
