@@ -59,6 +59,8 @@ function(theriac_folder name)
   if(sources)
     add_library(theriac_${name} STATIC ${sources})
     target_link_libraries(theriac_${name} PUBLIC theriac_flags ${ARG_DEPENDS} PRIVATE ${ARG_LINK})
+    # What the core computes depends neither on the processor nor on the compiler's choice of fused steps.
+    target_compile_options(theriac_${name} PRIVATE $<$<CXX_COMPILER_ID:GNU,Clang,AppleClang>:-ffp-contract=off>)
     # Half the time of a source is its JSON header; one precompiled copy serves the core. Folders with further
     # definitions (ARG_LINK may bring some) can not share it.
     if(name STREQUAL "base")

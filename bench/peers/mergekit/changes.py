@@ -18,6 +18,7 @@ REASONS = {
     "exact functions": "sine, exponential and logarithm of float32 are a unit or so off in vector libraries; here they are rounded once",
     "type of arcee_fusion": "defect: a float32 mask makes the result float32 whatever the type of the models",
     "order of the recipe": "mergekit adds the models in the order of a hash set, which differs from run to run",
+    "order of a low-rank sum": "the float32 sums of B A depend on the matrix library; here they run over the rank in order, unfused",
     "outliers of small tensors": "defect: with int(gamma n) = 0 mergekit's slice is empty and the whole difference is dropped",
 }
 
@@ -166,8 +167,19 @@ def outliers(tensor, density, rescale_norm=None, gamma=0.01):
     return sparsify.rescaled_masked_tensor(tensor, mask, rescale_norm)
 
 
+def low_rank_product(self, adapter):
+    a, b = self.lora_A[adapter].weight.float(), self.lora_B[adapter].weight.float()
+    total = torch.zeros(b.shape[0], a.shape[1])
+    for k in range(a.shape[0]):
+        total = total + b[:, k:k + 1] * a[k:k + 1, :]
+    return total * self.scaling[adapter]
+
+
 def patches_of(name):
     patch = unittest.mock.patch.object
+    if name == "order of a low-rank sum":
+        import peft.tuners.lora.layer as layer
+        return [patch(layer.Linear, "get_delta_weight", low_rank_product)]
     if name == "stable sort":
         return [patch(torch, "argsort", stable_argsort), patch(torch, "sort", descending_backwards), patch(torch, "topk", stable_topk)]
     if name == "our masks":

@@ -54,9 +54,11 @@ def run_mergekit(document, folder, names=()):
     from mergekit.config import MergeConfiguration
     from mergekit.merge import run_merge
     from mergekit.options import MergeOptions
-    shutil.rmtree(folder, ignore_errors=True)
+    cache = folder.parent / f"{folder.name}-lora"
+    for old in (folder, cache):
+        shutil.rmtree(old, ignore_errors=True)
     options = MergeOptions(quiet=True, copy_tokenizer=False, write_model_card=False, random_seed=0,
-                           lora_merge_cache=str(folder.parent / "lora"), allow_crimes=False)
+                           lora_merge_cache=str(cache), allow_crimes=False)
     with changes.applied(names):
         run_merge(MergeConfiguration.model_validate(document), str(folder), options)
     return read_model(folder)
@@ -138,7 +140,7 @@ def compare_one(arguments, name, recipe):
         native = run_theriac(arguments, file, out / "native", "native")
         default = run_theriac(arguments, file, out / "default", "float32")
     except RuntimeError as error:
-        row.native, row.bad = f"theriac: {error}", "adapter" not in name
+        row.native, row.bad = f"theriac: {error}", True
         return row
     try:
         theirs = run_mergekit(recipe.document, out / "mergekit")

@@ -42,6 +42,7 @@ def merge(method, listed, base=None, parameters=None, **keys):
 WEIGHTS = ({"weight": 0.5}, {"weight": 0.3}, {"weight": 0.4})
 DENSE = tuple(w | {"density": d} for w, d in zip(WEIGHTS, (0.5, 0.7, 0.3)))
 SUM, SORT, MASK, ORDER, TOP = "exact sums", "stable sort", "our masks", "order of the recipe", "outliers of small tensors"
+PRODUCT = "order of a low-rank sum"
 FUNCTION, TYPE = "exact functions", "type of arcee_fusion"
 
 
@@ -84,8 +85,8 @@ def per_type(dtype):
     put("multislerp plain", merge("multislerp", three(*WEIGHTS), base, {"normalize_weights": False}), ORDER, SUM, FUNCTION)
     put("karcher", merge("karcher", models(dtype, ["far-a", "far-b", "a"])), SUM, FUNCTION)
     put("karcher near", merge("karcher", three(), parameters={"max_iter": 3}), SUM, FUNCTION)
-    put("model_stock", merge("model_stock", three(), base, {"clamp_t": False}), SUM)
-    put("model_stock rows", merge("model_stock", three(), base, {"filter_wise": True, "clamp_t": False}), SUM)
+    put("model_stock", merge("model_stock", three(), base), SUM)
+    put("model_stock rows", merge("model_stock", three(), base, {"filter_wise": True}), SUM)
     put("sce", merge("sce", three(), base), ORDER, SUM)
     put("sce topk", merge("sce", three(), base, {"select_topk": 0.4}), ORDER, SUM, SORT)
     put("nearswap", merge("nearswap", models(dtype, "a"), base, {"t": 0.0005}))
@@ -160,6 +161,6 @@ add("more rows than the base", merge("task_arithmetic", [{"model": "vocabulary/m
 add("slerp of different rows", merge("slerp", [{"model": BASE}, {"model": "vocabulary/more"}], BASE, {"t": 0.5}), SUM, FUNCTION)
 
 # ---- adapters ------------------------------------------------------------------------------------
-add("adapter", merge("linear", [{"model": f"{FP32}/base+adapters/one", "parameters": {"weight": 0.5}}, {"model": f"{FP32}/a", "parameters": {"weight": 0.5}}]))
-add("two adapters", merge("task_arithmetic", [{"model": f"{FP32}/base+adapters/one", "parameters": {"weight": 0.5}}, {"model": f"{FP32}/base+adapters/two", "parameters": {"weight": 0.5}}], f"{FP32}/base"))
+add("adapter", merge("linear", [{"model": f"{FP32}/base+adapters/one", "parameters": {"weight": 0.5}}, {"model": f"{FP32}/a", "parameters": {"weight": 0.5}}]), PRODUCT)
+add("two adapters", merge("task_arithmetic", [{"model": f"{FP32}/base+adapters/one", "parameters": {"weight": 0.5}}, {"model": f"{FP32}/base+adapters/two", "parameters": {"weight": 0.5}}], f"{FP32}/base"), PRODUCT)
 add("adapter bf16", merge("ties", [{"model": f"{BF}/base+adapters/one", "parameters": DENSE[0]}, {"model": A, "parameters": DENSE[1]}], BASE), SORT)

@@ -62,6 +62,13 @@ ParameterDeclaration flag(std::string name, bool fallback, std::string doc) {
   return out;
 }
 
+// What it is where the recipe does not say, the kernel decides.
+ParameterDeclaration optional_flag(std::string name, std::string doc) {
+  ParameterDeclaration out = flag(std::move(name), false, std::move(doc));
+  out.fallback.reset();
+  return out;
+}
+
 ParameterDeclaration choice(std::string name, std::string fallback,
                             std::vector<std::string> choices, std::string doc) {
   ParameterDeclaration out;
@@ -301,7 +308,9 @@ void add_selective(std::vector<MethodDeclaration>& out) {
   out.push_back(method("model_stock", "2403.19522", {BaseRole::kReference, true, 2}, kCommon,
                        "between base and average, as far as the angle between the models says",
                        {flag("filter_wise", false, "an angle for each row instead of each tensor"),
-                        flag("clamp_t", true, "keep the position between base and average")}));
+                        optional_flag("clamp_t",
+                                      "keep the position between base and average: by default true, "
+                                      "but false under accumulate: native, as in mergekit")}));
 }
 
 void add_whole_model(std::vector<MethodDeclaration>& out) {

@@ -126,36 +126,78 @@ void keep_random(const std::uint32_t* HWY_RESTRICT words, std::uint32_t last, st
   for (std::size_t i = 0; i < n; ++i) x[i] = masked(x[i], mask_of(words[i] <= last));
 }
 
-// kLanes blocks side by side; the words of each come out together.
-constexpr std::size_t kLanes = 16;
+constexpr std::size_t kLanes = 16;  // blocks that are made side by side
+constexpr std::uint32_t kMultiplier0 = 0xD2511F53, kMultiplier1 = 0xCD9E8D57;
+constexpr std::uint32_t kWeyl0 = 0x9E3779B9, kWeyl1 = 0xBB67AE85;
+constexpr int kRounds = 10;
+
+#if HWY_TARGET == HWY_SCALAR
 HWY_INLINE void philox_blocks(std::uint64_t key, std::uint64_t model, std::uint64_t block,
                               std::uint32_t* HWY_RESTRICT words) {
-  constexpr std::uint64_t kMultiplier0 = 0xD2511F53, kMultiplier1 = 0xCD9E8D57;
-  constexpr std::uint32_t kWeyl0 = 0x9E3779B9, kWeyl1 = 0xBB67AE85;
-  std::uint32_t c0[kLanes], c1[kLanes], c2[kLanes], c3[kLanes];
   for (std::size_t l = 0; l < kLanes; ++l) {
-    c0[l] = static_cast<std::uint32_t>(block + l);
-    c1[l] = static_cast<std::uint32_t>((block + l) >> 32);
-    c2[l] = static_cast<std::uint32_t>(model);
-    c3[l] = static_cast<std::uint32_t>(model >> 32);
-  }
-  auto k0 = static_cast<std::uint32_t>(key), k1 = static_cast<std::uint32_t>(key >> 32);
-  for (int round = 0; round < 10; ++round, k0 += kWeyl0, k1 += kWeyl1) {
-    for (std::size_t l = 0; l < kLanes; ++l) {
-      const std::uint64_t p0 = kMultiplier0 * c0[l], p1 = kMultiplier1 * c2[l];
-      c0[l] = static_cast<std::uint32_t>(p1 >> 32) ^ c1[l] ^ k0;
-      c1[l] = static_cast<std::uint32_t>(p1);
-      c2[l] = static_cast<std::uint32_t>(p0 >> 32) ^ c3[l] ^ k1;
-      c3[l] = static_cast<std::uint32_t>(p0);
+    const std::uint64_t id = block + l;
+    std::uint32_t c[4] = {static_cast<std::uint32_t>(id), static_cast<std::uint32_t>(id >> 32),
+                          static_cast<std::uint32_t>(model),
+                          static_cast<std::uint32_t>(model >> 32)};
+    auto k0 = static_cast<std::uint32_t>(key), k1 = static_cast<std::uint32_t>(key >> 32);
+    for (int i = 0; i < kRounds; ++i, k0 += kWeyl0, k1 += kWeyl1) {
+      const std::uint64_t p0 = std::uint64_t{kMultiplier0} * c[0];
+      const std::uint64_t p1 = std::uint64_t{kMultiplier1} * c[2];
+      c[0] = static_cast<std::uint32_t>(p1 >> 32) ^ c[1] ^ k0;
+      c[1] = static_cast<std::uint32_t>(p1);
+      c[2] = static_cast<std::uint32_t>(p0 >> 32) ^ c[3] ^ k1;
+      c[3] = static_cast<std::uint32_t>(p0);
     }
-  }
-  for (std::size_t l = 0; l < kLanes; ++l) {
-    words[4 * l] = c0[l];
-    words[4 * l + 1] = c1[l];
-    words[4 * l + 2] = c2[l];
-    words[4 * l + 3] = c3[l];
+    for (std::size_t w = 0; w < 4; ++w) words[4 * l + w] = c[w];
   }
 }
+#else
+// Each block in the lower halves of four 64-bit lanes: what one multiplication reads. The upper halves
+// hold what is left of earlier products and is never looked at.
+HWY_INLINE void philox_blocks(std::uint64_t key, std::uint64_t model, std::uint64_t block,
+                              std::uint32_t* HWY_RESTRICT words) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  const hn::CappedTag<std::uint64_t, kLanes / 2> wide;
+  const hn::Repartition<std::uint32_t, decltype(wide)> narrow;
+  using V = hn::Vec<decltype(wide)>;
+  const auto product = [&](V counter, std::uint32_t multiplier) HWY_ATTR {
+    return hn::MulEven(hn::BitCast(narrow, counter), hn::Set(narrow, multiplier));
+  };
+  const auto round = [&](V& c0, V& c1, V& c2, V& c3, V k0, V k1) HWY_ATTR {
+    const V p0 = product(c0, kMultiplier0), p1 = product(c2, kMultiplier1);
+    c0 = hn::Xor(hn::Xor(hn::ShiftRight<32>(p1), c1), k0);
+    c2 = hn::Xor(hn::Xor(hn::ShiftRight<32>(p0), c3), k1);
+    c1 = p1;
+    c3 = p0;
+  };
+  const V lower = hn::Set(wide, 0xffffffffU);
+  const auto store = [&](V c0, V c1, V c2, V c3, std::uint32_t* HWY_RESTRICT to) HWY_ATTR {
+    const V first = hn::Or(hn::And(c0, lower), hn::ShiftLeft<32>(c1));
+    const V second = hn::Or(hn::And(c2, lower), hn::ShiftLeft<32>(c3));
+    HWY_ALIGN std::uint64_t pairs[kLanes];
+    hn::StoreInterleaved2(first, second, wide, pairs);
+    for (std::size_t i = 0; i < 2 * hn::Lanes(wide); ++i) {
+      to[2 * i] = static_cast<std::uint32_t>(pairs[i]);
+      to[2 * i + 1] = static_cast<std::uint32_t>(pairs[i] >> 32);
+    }
+  };
+  const std::size_t lanes = hn::Lanes(wide);
+  for (std::size_t l = 0; l < kLanes; l += 2 * lanes) {  // two at a time: one hides the other's delay
+    const V ids = hn::Iota(wide, block + l);
+    const V later = hn::Add(ids, hn::Set(wide, lanes));
+    V a0 = ids, a1 = hn::ShiftRight<32>(ids), b0 = later, b1 = hn::ShiftRight<32>(later);
+    V a2 = hn::Set(wide, model), a3 = hn::Set(wide, model >> 32), b2 = a2, b3 = a3;
+    auto k0 = static_cast<std::uint32_t>(key), k1 = static_cast<std::uint32_t>(key >> 32);
+    for (int i = 0; i < kRounds; ++i, k0 += kWeyl0, k1 += kWeyl1) {
+      const V v0 = hn::Set(wide, k0), v1 = hn::Set(wide, k1);
+      round(a0, a1, a2, a3, v0, v1);
+      round(b0, b1, b2, b3, v0, v1);
+    }
+    store(a0, a1, a2, a3, words + 4 * l);
+    store(b0, b1, b2, b3, words + 4 * (l + lanes));
+  }
+}
+#endif
 
 void philox(std::uint64_t key, std::uint64_t model, std::uint64_t first, std::size_t n,
             std::uint32_t* words) {

@@ -381,7 +381,7 @@ class ModelStock final : public Rounded<ModelStock> {
   explicit ModelStock(const TensorContext& context)
       : Rounded(context),
         by_row_(context.parameters->flag("filter_wise")),
-        clamps_(context.parameters->flag("clamp_t")) {}
+        clamps_(context.parameters->has("clamp_t") && context.parameters->flag("clamp_t")) {}
 
  private:
   friend Rounded<ModelStock>;

@@ -75,12 +75,26 @@ TEST(MergeNative, Karcher) {
 
 TEST(MergeNative, ModelStockOfTheTensorAndOfRows) {
   MergeCase c = native("model_stock", 3, true);
-  c.global["clamp_t"] = false;
   EXPECT_THAT(merged(c), ElementsAreArray({0.0517578125F, -0.224609375F, 0.20703125F, 0.37890625F,
                                            0.5703125F, -0.5859375F}));
   c.global["filter_wise"] = true;
   EXPECT_THAT(merged(c), ElementsAreArray({0.0634765625F, -0.216796875F, 0.23046875F, 0.296875F,
                                            0.796875F, -0.53125F}));
+}
+
+// Models that point apart: mergekit's t is negative, and the base is left behind.
+TEST(MergeNative, ModelStockClampsOnlyIfAsked) {
+  MergeCase c = native("model_stock", 3, true);
+  for (Values& model : c.models) {
+    for (std::size_t i = 0; i < model.size(); ++i) model[i] = (*c.base)[i];
+  }
+  for (std::size_t m = 0; m < 3; ++m) c.models[m][m] += 1, c.models[m][(m + 1) % 3] -= .5F;
+  const Values free = merged(c);
+  c.global["clamp_t"] = true;
+  EXPECT_EQ(merged(c), *c.base);
+  c.global["clamp_t"] = false;
+  EXPECT_EQ(merged(c), free);
+  EXPECT_NE(free, *c.base);
 }
 
 TEST(MergeNative, SceOfAllElementsAndOfTheVariableOnes) {

@@ -108,6 +108,15 @@ void SparseDifference::start_ranked(std::string_view method, const TensorContext
   }
   granularity_ = context.shape.size() > 2 ? Granularity::kTensor : Granularity::kRows;
   if (context.shape.size() > 1) row_length_ = context.elements() / context.shape[0];
+  // Ascending rank r = 1..n has the probability d - e + 2 e (r - 1) / (n - 1); a single element, d.
+  const std::uint64_t n = row_length_;
+  chances_.reserve(n);
+  for (std::uint64_t r = 0; r < n; ++r) {
+    const double u = n == 1 ? 0.5 : static_cast<double>(n - 1 - r) / static_cast<double>(n - 1);
+    const double p = density_ - epsilon_ + 2 * epsilon_ * u;
+    const float factor = rescale_ == Rescale::kInverseDensity ? static_cast<float>(1 / p) : 1.0F;
+    chances_.push_back({threshold_of(p), factor});
+  }
 }
 
 bool SparseDifference::needs_norms() const noexcept {
@@ -319,16 +328,11 @@ void SparseDifference::cut_row(std::span<const std::uint64_t> order, float* fact
   for (std::uint64_t r = ranks.first; r < ranks.last; ++r) factors[order[r] & 0xffffffffU] = 1;
 }
 
-// Ascending rank r = 1..n has the probability d - e + 2 e (r - 1) / (n - 1); a single element, d.
 void SparseDifference::draw_row(std::span<const std::uint64_t> order,
                                 std::span<const std::uint32_t> words, float* factors) const {
-  const std::size_t n = order.size();
-  for (std::size_t r = 0; r < n; ++r) {
+  for (std::size_t r = 0; r < order.size(); ++r) {
     const std::size_t i = order[r] & 0xffffffffU;
-    const double u = n == 1 ? 0.5 : static_cast<double>(n - 1 - r) / static_cast<double>(n - 1);
-    const double p = density_ - epsilon_ + 2 * epsilon_ * u;
-    const float factor = rescale_ == Rescale::kInverseDensity ? static_cast<float>(1 / p) : 1.0F;
-    factors[i] = words[i] < threshold_of(p) ? factor : 0.0F;
+    factors[i] = masked(chances_[r].factor, mask_of(words[i] < chances_[r].threshold));
   }
 }
 

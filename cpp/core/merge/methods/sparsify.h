@@ -114,6 +114,12 @@ class SparseDifference {
   double epsilon_ = 0;
   double gamma_ = 0;
   std::uint64_t key_ = 0, model_key_ = 0;
+  // By rank in a row, from the largest: kept iff word < threshold, and then multiplied by.
+  struct Chance {
+    std::uint64_t threshold;
+    float factor;
+  };
+  std::vector<Chance> chances_;
   std::vector<LargestElements> cuts_;  // what is kept; then, where there are two, what of it is not
   float scale_ = 1;
 };

@@ -45,7 +45,7 @@ class ModelStock final : public TensorMerge {
   explicit ModelStock(const TensorContext& context)
       : context_(context),
         by_row_(context.parameters->flag("filter_wise")),
-        clamps_(context.parameters->flag("clamp_t")) {
+        clamps_(!context.parameters->has("clamp_t") || context.parameters->flag("clamp_t")) {
     if (context.models() < 2) {
       refuse(Code::kInvalidArgument, "model_stock", context, "",
              "has " + std::to_string(context.models()) +
