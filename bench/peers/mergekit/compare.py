@@ -52,6 +52,7 @@ def read_model(folder):
 
 def run_mergekit(document, folder, names=()):
     from mergekit.config import MergeConfiguration
+    from mergekit.io.tasks import LoaderCache
     from mergekit.merge import run_merge
     from mergekit.options import MergeOptions
     cache = folder.parent / f"{folder.name}-lora"
@@ -59,6 +60,7 @@ def run_mergekit(document, folder, names=()):
         shutil.rmtree(old, ignore_errors=True)
     options = MergeOptions(quiet=True, copy_tokenizer=False, write_model_card=False, random_seed=0,
                            lora_merge_cache=str(cache), allow_crimes=False)
+    LoaderCache().loaders.clear()  # it keeps what adapters were merged into from one merge to the next
     with changes.applied(names):
         run_merge(MergeConfiguration.model_validate(document), str(folder), options)
     return read_model(folder)
