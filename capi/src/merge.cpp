@@ -60,7 +60,8 @@ const OptionTable<MergeDocument>& MergeDocument::table() {
                 "and "
                 "options")
           .flag("verify_on_resume", &MergeDocument::verify_on_resume,
-                "read again what the stopped run had finished")
+                "read again what the stopped run had finished; without it only after a killed "
+                "process: a failing power supply may lose what the journal says is done")
           .flag("verify", &MergeDocument::verify,
                 "read the finished files again and compare checksums")
           .flag("allow_crimes", &MergeDocument::allow_crimes,

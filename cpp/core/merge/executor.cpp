@@ -33,10 +33,10 @@ using tensorfile::TensorRecord;
 using tensorfile::internal::shown;
 
 constexpr std::size_t kAlignment = 64;
-// Of work without passes: the floats of a few models stay in a core's own cache.
-constexpr std::uint64_t kPlainBlock = std::uint64_t{1} << 14;
 // How far ahead of the reads a source is asked for.
 constexpr std::uint64_t kAheadBytes = std::uint64_t{8} << 20;
+constexpr std::size_t kTile =
+    2048;  // values that are looked at twice while they are in the first-level cache
 constexpr std::uint64_t kCopyBlockBytes = std::uint64_t{8} << 20;
 
 std::uint64_t product(const std::vector<std::uint64_t>& shape) {
@@ -148,8 +148,7 @@ class Preparation {
     const std::uint64_t wanted = std::max<std::uint64_t>(1, execution_.options.block_elements);
     switch (work.granularity) {
       case Granularity::kElements:
-        work.block =
-            work.passes + work.statistics_passes == 0 ? std::min(wanted, kPlainBlock) : wanted;
+        work.block = wanted;
         break;
       case Granularity::kRows: {
         const std::uint64_t row = std::max<std::uint64_t>(1, row_length_of(work.planned->shape));
@@ -327,11 +326,11 @@ class Buffer {
 // Reads sources as float32.
 class Loader {
  public:
-  Loader(const Execution& execution, const Work& work) : execution_(execution), work_(work) {}
+  Loader(const Execution& execution, const Work& work, bool counts)
+      : execution_(execution), work_(work), counts_(counts) {}
 
   // `raw`: room for the block in the widest element type.
-  void load(std::size_t source, std::uint64_t first, std::size_t count, float* into,
-            char* raw) const {
+  void load(std::size_t source, std::uint64_t first, std::size_t count, float* into, char* raw) {
     const PlannedSource& planned = work_.planned->sources[source];
     const TensorRecord& record = *work_.sources[source];
     const bool inner = planned.crop && !std::equal(record.shape.begin() + 1, record.shape.end(),
@@ -341,26 +340,42 @@ class Loader {
     } else {
       load_run(source, first, count, into, raw);
     }
-    const bool native =
-        work_.kind == WorkKind::kMerge && execution_.options.accumulate == Accumulate::kNative;
-    if (!native) return;
+    if (!rounds(record)) return;
     if (record.computed != 0) round(record.dtype, count, into, raw);  // as if it had been stored
     if (work_.cast && record.dtype != *work_.cast) round(*work_.cast, count, into, raw);
+    if (counts_) non_finite_ += count_non_finite(into, count);
   }
+  std::uint64_t non_finite() const noexcept { return non_finite_; }
 
  private:
+  bool rounds(const TensorRecord& record) const {
+    const bool native =
+        work_.kind == WorkKind::kMerge && execution_.options.accumulate == Accumulate::kNative;
+    return native && (record.computed != 0 || (work_.cast && record.dtype != *work_.cast));
+  }
   static void round(DType dtype, std::size_t count, float* values, char* raw) {
     tensorfile::from_float(dtype, values, count, raw);
     tensorfile::to_float(dtype, raw, count, values);
   }
 
   void load_run(std::size_t source, std::uint64_t first, std::size_t count, float* into,
-                char* raw) const {
+                char* raw) {
     const ModelFiles& model = *execution_.models[work_.planned->sources[source].model];
     const TensorRecord& record = *work_.sources[source];
     const std::uint64_t each = bytes_each(record.dtype);
     expect(model, record, first * each, count * each);
-    model.read_floats(record, first, count, into, raw);
+    const bool counts = counts_ && !rounds(record);
+    if (record.computed != 0 || record.dtype == DType::kF32) {
+      model.read_floats(record, first, count, into, raw);
+      if (counts) non_finite_ += count_non_finite(into, count);
+      return;
+    }
+    model.read(record, first * each, {raw, static_cast<std::size_t>(count * each)});
+    for (std::size_t at = 0; at < count; at += kTile) {
+      const std::size_t size = std::min(kTile, count - at);
+      tensorfile::to_float(record.dtype, raw + at * each, size, into + at);
+      if (counts) non_finite_ += count_non_finite(into + at, size);
+    }
   }
 
   // Several reads are in flight where the file is not in memory: of all sources, some blocks ahead.
@@ -374,7 +389,7 @@ class Loader {
 
   // A source with longer rows: one run a row.
   void load_rows(std::size_t source, std::uint64_t first, std::size_t count, float* into,
-                 char* raw) const {
+                 char* raw) {
     const auto& shape = work_.planned->shape;
     const auto& wide = work_.sources[source]->shape;
     const std::uint64_t row = shape.back();
@@ -395,6 +410,8 @@ class Loader {
 
   const Execution& execution_;
   const Work& work_;
+  const bool counts_;
+  std::uint64_t non_finite_ = 0;
 };
 
 // A tensor in the making. Members are guarded by the pool's mutex, but for `merge` and slots of the
@@ -432,7 +449,6 @@ std::string_view narrow_to_integers(DType dtype, const float* values, std::size_
 std::string_view narrow(const Work& work, const float* values, const float* base, std::size_t count,
                         char* raw, TensorOutcome& counts) {
   if (!tensorfile::is_float(work.dtype)) return narrow_to_integers(work.dtype, values, count, raw);
-  constexpr std::size_t kTile = 2048;
   float rounded[kTile];
   const std::uint64_t each = bytes_each(work.dtype);
   const bool rounds = work.dtype != DType::kF32;
@@ -566,12 +582,14 @@ class CopySources {
 // One block of every source as float32, in a thread's buffer.
 class LoadedBlock {
  public:
-  LoadedBlock(const Execution& execution, const Work& work, std::uint64_t block, Allowance& memory)
+  // `counts`: the values that are NaN or infinite.
+  LoadedBlock(const Execution& execution, const Work& work, std::uint64_t block, Allowance& memory,
+              bool counts = false)
       : memory_(memory), sources_(work.sources.size()) {
     const std::uint64_t first = block * work.block;
     count_ = static_cast<std::size_t>(std::min(work.block, work.elements - first));
     stride_ = aligned(4 * std::min(work.block, work.elements));
-    const Loader loader(execution, work);
+    Loader loader(execution, work, counts);
     const float* base = nullptr;
     for (std::size_t i = 0; i < sources_; ++i) {
       loader.load(i, first, count_, floats(i), raw());
@@ -583,12 +601,14 @@ class LoadedBlock {
       }
     }
     block_ = {first, count_, base, models_};
+    non_finite_ = loader.non_finite();
   }
   LoadedBlock(const LoadedBlock&) = delete;
   LoadedBlock& operator=(const LoadedBlock&) = delete;
 
   const Block& block() const noexcept { return block_; }
   std::uint64_t bytes_read() const noexcept { return bytes_read_; }
+  std::uint64_t non_finite() const noexcept { return non_finite_; }
   float* floats(std::size_t source) {
     return reinterpret_cast<float*>(memory_.at(source * stride_));
   }
@@ -598,7 +618,7 @@ class LoadedBlock {
  private:
   Allowance& memory_;
   std::size_t sources_, count_ = 0;
-  std::uint64_t stride_ = 0, bytes_read_ = 0;
+  std::uint64_t stride_ = 0, bytes_read_ = 0, non_finite_ = 0;
   std::vector<const float*> models_;
   Block block_;
 };
@@ -1029,16 +1049,14 @@ void Pool::copy(const Unit& unit, Allowance& memory) {
 void Pool::compute(const Unit& unit, Allowance& memory) {
   Active& active = *unit.active;
   const Work& work = *active.work;
-  LoadedBlock loaded(execution_, work, unit.block, memory);
+  LoadedBlock loaded(execution_, work, unit.block, memory, unit.stage == work.passes);
   const Block& block = loaded.block();
   TensorOutcome counts;
   std::uint64_t written = 0;
   if (unit.stage < work.passes) {
     active.partials[unit.block] = active.merge->observe(unit.stage, block);
   } else {
-    for (std::size_t i = 0; i < work.sources.size(); ++i) {
-      counts.non_finite_in += count_non_finite(loaded.floats(i), block.count);
-    }
+    counts.non_finite_in = loaded.non_finite();
     float* const out = work.kind == WorkKind::kMerge ? loaded.room() : loaded.floats(0);
     if (work.kind == WorkKind::kMerge) active.merge->apply(block, out);
     const std::string_view bytes = narrow(work, out, block.base, block.count, loaded.raw(), counts);

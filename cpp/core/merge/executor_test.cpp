@@ -57,6 +57,7 @@ class ExecutorTest : public testing::Test {
         execution, output, {},
         [&](std::size_t, const TensorOutcome& outcome) { checksum = outcome.checksum; }, job);
     EXPECT_EQ(checksum_of(execution, 0, output), checksum);
+    output.sync();
     output.finish();
     return toy::floats(ModelFiles::open(scratch_ / "model.safetensors"), plan_.tensors[0].name);
   }

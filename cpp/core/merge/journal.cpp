@@ -110,7 +110,7 @@ void Journal::start_over(const Json& identity) {
   resumed_ = false;
   if (::ftruncate(descriptor_, 0) != 0) throw io_error("empty", file_, errno);
   pending_ = line_of(identity);
-  sync();
+  write();
 }
 
 void Journal::read(const Json& identity) {
@@ -141,7 +141,7 @@ void Journal::add(const JournalEntry& entry) {
                            {"non_finite_out", entry.non_finite_out}});
 }
 
-void Journal::sync() {
+void Journal::write() {
   if (pending_.empty()) return;
   const off_t end = ::lseek(descriptor_, 0, SEEK_END);
   if (end < 0) throw io_error("write", file_, errno);
@@ -153,7 +153,6 @@ void Journal::sync() {
     used += static_cast<std::size_t>(wrote);
   }
   pending_.clear();
-  if (::fsync(descriptor_) != 0) throw io_error("sync", file_, errno);
 }
 
 }  // namespace theriac::merge

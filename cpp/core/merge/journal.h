@@ -38,7 +38,9 @@ class Journal {
   bool resumed() const noexcept { return resumed_; }
   const std::vector<JournalEntry>& entries() const noexcept { return entries_; }  // as found
   void add(const JournalEntry& entry);  // kept in memory until
-  void sync();                          // written and synced
+  // Not synced: a killed process loses nothing that it wrote, and what a failing power supply loses, of
+  // this file or the outputs, shows in the checksums. A sync would have the whole output written first.
+  void write();
   void start_over(const Json& identity);
 
  private:

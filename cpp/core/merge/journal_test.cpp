@@ -18,9 +18,9 @@ const Json kIdentity{{"recipe", "r"}, {"seed", 1}, {"input a", {{"bytes", 5}}}};
 void write_two(const std::filesystem::path& file) {
   Journal journal = Journal::create(file, kIdentity);
   journal.add({3, "three\n\"", "abc", 10, 4, 1, 2});
-  journal.sync();
+  journal.write();
   journal.add({0, "zero", "def", 0, 0, 0, 0});
-  journal.sync();
+  journal.write();
 }
 
 TEST(Journal, ComesBackAsWritten) {
@@ -53,7 +53,7 @@ TEST(Journal, EveryTornEndIsCutOff) {
       EXPECT_GE(found, most);
       most = found;
       journal.add({7, "new", "x", 0, 0, 0, 0});
-      journal.sync();
+      journal.write();
     }
     const Journal again = Journal::resume(scratch / "j", kIdentity);
     ASSERT_EQ(again.entries().size(), found + 1) << size;

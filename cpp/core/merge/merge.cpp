@@ -151,35 +151,36 @@ class Run {
                            entry.non_finite_out};
       if (bad > 0) journal.add(entry);
     }
-    journal.sync();
+    journal.write();
     resumed_ = good.size();
   }
 
   void make_tensors(Journal& journal, OutputFiles& output) {
-    auto synced = Clock::now();
+    auto written = Clock::now();
     const auto finished = [&](std::size_t tensor, const TensorOutcome& outcome) {
       outcomes_[tensor] = outcome;
       journal.add({tensor, prepared_.layout.tensors[tensor].name, outcome.checksum, outcome.changed,
                    outcome.lost, outcome.non_finite_in, outcome.non_finite_out});
-      if (Clock::now() - synced < options_.journal_interval) return;
-      journal.sync();
-      synced = Clock::now();
+      if (Clock::now() - written < options_.journal_interval) return;
+      journal.write();
+      written = Clock::now();
     };
     try {
       totals_ = execute(prepared_.execution, output, done_, finished, job_);
     } catch (...) {
       try {
-        journal.sync();
+        journal.write();
       } catch (const Error&) {  // the first failure is the one to tell
       }
       throw;
     }
-    journal.sync();
+    journal.write();
   }
 
   Json finish(OutputFiles& output) {
     job_.milestone("finish", 0, 1);
     Json report = make_report();
+    output.sync();
     if (prepared_.layout.shards.size() > 1) {
       replace_file(staging_ / "model.safetensors.index.json", index_json(prepared_.layout));
     }

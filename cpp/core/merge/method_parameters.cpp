@@ -305,12 +305,13 @@ void add_selective(std::vector<MethodDeclaration>& out) {
              "ram that strengthens what one model alone changed",
              {threshold(), number("r", kGlobal, 0.1, kAny, "strength of that"),
               number("alpha", kGlobal, 0.2, kFromZero, "limit of the ratio it is given")}));
-  out.push_back(method("model_stock", "2403.19522", {BaseRole::kReference, true, 2}, kCommon,
-                       "between base and average, as far as the angle between the models says",
-                       {flag("filter_wise", false, "an angle for each row instead of each tensor"),
-                        optional_flag("clamp_t",
-                                      "keep the position between base and average: by default true, "
-                                      "but false under accumulate: native, as in mergekit")}));
+  out.push_back(
+      method("model_stock", "2403.19522", {BaseRole::kReference, true, 2}, kCommon,
+             "between base and average, as far as the angle between the models says",
+             {flag("filter_wise", false, "an angle for each row instead of each tensor"),
+              optional_flag("clamp_t",
+                            "keep the position between base and average: by default true, "
+                            "but false under accumulate: native, as in mergekit")}));
 }
 
 void add_whole_model(std::vector<MethodDeclaration>& out) {

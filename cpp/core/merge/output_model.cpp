@@ -153,7 +153,7 @@ void reserve(int fd, std::uint64_t bytes, const fs::path& path) {
       .at("errno", number);
 }
 
-constexpr std::uint64_t kWriteback = std::uint64_t{32} << 20;
+constexpr std::uint64_t kWriteback = std::uint64_t{16} << 20;
 
 void write_all(int fd, std::string_view bytes, std::uint64_t offset, const fs::path& path) {
   while (!bytes.empty()) {
@@ -309,9 +309,12 @@ void OutputFiles::write(std::size_t tensor, std::uint64_t first, std::string_vie
   const OutputTensor& at = layout_->tensors[tensor];
   const std::uint64_t begin = at.offset + first;
   write_all(descriptors_[at.shard], bytes, begin, part(at.shard));
-  // The disk starts on it while the rest is computed; `finish` waits for what is left.
-  if (begin / kWriteback != (begin + bytes.size()) / kWriteback) {
-    ::sync_file_range(descriptors_[at.shard], 0, 0, SYNC_FILE_RANGE_WRITE);
+  // The disk starts on it while the rest is computed; `sync` waits for what is left. A window behind:
+  // who writes to a page that is on its way to the disk waits.
+  const std::uint64_t window = (begin + bytes.size()) / kWriteback;
+  if (begin / kWriteback != window && window > 1) {
+    ::sync_file_range(descriptors_[at.shard], static_cast<off_t>((window - 2) * kWriteback),
+                      static_cast<off_t>(kWriteback), SYNC_FILE_RANGE_WRITE);
   }
 }
 
@@ -345,10 +348,13 @@ bool OutputFiles::copy(std::size_t tensor, std::uint64_t first, std::uint64_t by
   return true;
 }
 
-void OutputFiles::finish() {
+void OutputFiles::sync() {
   for (std::size_t i = 0; i < descriptors_.size(); ++i) {
     if (::fdatasync(descriptors_[i]) != 0) throw io_error("sync", part(i), errno);
   }
+}
+
+void OutputFiles::finish() {
   close();
   for (std::size_t i = 0; i < layout_->shards.size(); ++i) {
     const fs::path name = folder_ / layout_->shards[i].file;

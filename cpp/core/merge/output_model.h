@@ -89,7 +89,8 @@ class OutputFiles {
   // input's end): read and write instead. Throws kIoError.
   bool copy(std::size_t tensor, std::uint64_t first, std::uint64_t bytes, int input,
             std::uint64_t input_offset);
-  // Syncs the shards and gives them their names. No other member may be called afterwards.
+  void sync();
+  // Gives the shards, synced before, their names. No other member may be called afterwards.
   void finish();
 
  private:

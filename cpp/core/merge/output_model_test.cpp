@@ -47,6 +47,7 @@ TEST(OutputModel, FilesAreThoseOfTheFormatsWriter) {
         {layout.tensors[i].name, layout.tensors[i].dtype, layout.tensors[i].shape, bytes[i]});
   }
   EXPECT_FALSE(std::filesystem::exists(scratch / "model.safetensors"));
+  files.sync();
   files.finish();
   EXPECT_EQ(read_file(scratch / "model.safetensors"),
             tensorfile::serialise(wanted, {{"format", "pt"}}));

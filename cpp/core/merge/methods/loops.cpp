@@ -182,7 +182,8 @@ HWY_INLINE void philox_blocks(std::uint64_t key, std::uint64_t model, std::uint6
     }
   };
   const std::size_t lanes = hn::Lanes(wide);
-  for (std::size_t l = 0; l < kLanes; l += 2 * lanes) {  // two at a time: one hides the other's delay
+  for (std::size_t l = 0; l < kLanes;
+       l += 2 * lanes) {  // two at a time: one hides the other's delay
     const V ids = hn::Iota(wide, block + l);
     const V later = hn::Add(ids, hn::Set(wide, lanes));
     V a0 = ids, a1 = hn::ShiftRight<32>(ids), b0 = later, b1 = hn::ShiftRight<32>(later);
@@ -309,22 +310,25 @@ void add_to_base(Rounding rounding, float lambda, const float* base, const float
   with(rounding, [&](auto r) { add_to_base_as(r, lambda, base, mix, n, out); });
 }
 
-void weigh(double w, bool adds, const float* HWY_RESTRICT x, std::size_t n,
-           double* HWY_RESTRICT sums) {
-  if (adds) {
-    for (std::size_t i = 0; i < n; ++i) sums[i] += w * static_cast<double>(x[i]);
-  } else {
-    for (std::size_t i = 0; i < n; ++i) sums[i] = w * static_cast<double>(x[i]);
+// kGroup sums at a time stay in registers while the models pass.
+template <std::size_t kGroup>
+HWY_INLINE void weigh_group(const double* HWY_RESTRICT weights, const float* const* x,
+                            std::size_t models, std::size_t at, double factor, float* out) {
+  double sums[kGroup];
+  for (std::size_t l = 0; l < kGroup; ++l) sums[l] = weights[0] * static_cast<double>(x[0][at + l]);
+  for (std::size_t m = 1; m < models; ++m) {
+    const float* values = x[m] + at;
+    const double w = weights[m];
+    for (std::size_t l = 0; l < kGroup; ++l) sums[l] += w * static_cast<double>(values[l]);
   }
+  for (std::size_t l = 0; l < kGroup; ++l) out[l] = static_cast<float>(sums[l] * factor);
 }
-
-void divide_all(const double* HWY_RESTRICT sums, double divisor, std::size_t n,
-                float* HWY_RESTRICT out) {
-  if (divisor == 1) {
-    for (std::size_t i = 0; i < n; ++i) out[i] = static_cast<float>(sums[i]);
-  } else {
-    for (std::size_t i = 0; i < n; ++i) out[i] = static_cast<float>(sums[i] / divisor);
-  }
+void weigh(const double* weights, const float* const* x, std::size_t models, double factor,
+           std::size_t n, float* out) {
+  constexpr std::size_t kGroup = 16;
+  std::size_t i = 0;
+  for (; i + kGroup <= n; i += kGroup) weigh_group<kGroup>(weights, x, models, i, factor, out + i);
+  for (; i < n; ++i) weigh_group<1>(weights, x, models, i, factor, out + i);
 }
 
 Outcome compare(const float* HWY_RESTRICT values, const float* HWY_RESTRICT rounded,
@@ -369,7 +373,6 @@ HWY_EXPORT(add_agreeing);
 HWY_EXPORT(divide_by);
 HWY_EXPORT(add_to_base);
 HWY_EXPORT(weigh);
-HWY_EXPORT(divide_all);
 HWY_EXPORT(compare);
 HWY_EXPORT(count_non_finite);
 
@@ -434,11 +437,9 @@ void add_to_base(Rounding rounding, float lambda, const float* base, const float
                  std::size_t n, float* out) {
   HWY_DYNAMIC_DISPATCH(add_to_base)(rounding, lambda, base, mix, n, out);
 }
-void weigh(double w, bool adds, const float* x, std::size_t n, double* sums) {
-  HWY_DYNAMIC_DISPATCH(weigh)(w, adds, x, n, sums);
-}
-void divide_all(const double* sums, double divisor, std::size_t n, float* out) {
-  HWY_DYNAMIC_DISPATCH(divide_all)(sums, divisor, n, out);
+void weigh(const double* weights, const float* const* x, std::size_t models, double factor,
+           std::size_t n, float* out) {
+  HWY_DYNAMIC_DISPATCH(weigh)(weights, x, models, factor, n, out);
 }
 Outcome compare(const float* values, const float* rounded, const float* base, std::size_t n) {
   return HWY_DYNAMIC_DISPATCH(compare)(values, rounded, base, n);

@@ -72,9 +72,9 @@ void divide_by(Rounding rounding, bool divides, const float* divisors, std::size
 void add_to_base(Rounding rounding, float lambda, const float* base, const float* mix,
                  std::size_t n, float* out);
 
-// sums (=, +=) w x
-void weigh(double w, bool adds, const float* x, std::size_t n, double* sums);
-void divide_all(const double* sums, double divisor, std::size_t n, float* out);
+// out = factor * sum over the models of w x, in float64 and in their order; at least one model.
+void weigh(const double* weights, const float* const* x, std::size_t models, double factor,
+           std::size_t n, float* out);
 
 // Of results and what they are rounded to, beside the base: what rounding undid.
 struct Outcome {

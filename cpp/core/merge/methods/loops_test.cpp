@@ -76,10 +76,9 @@ std::string everything(std::size_t n, loops::Rounding rounding) {
   loops::add_to_base(rounding, 0.9F, a.data(), mix.data(), n, x.data());
   append(out, mix);
   append(out, x);
-  std::vector<double> wide(n);
-  loops::weigh(0.3, false, a.data(), n, wide.data());
-  loops::weigh(0.7, true, b.data(), n, wide.data());
-  loops::divide_all(wide.data(), 1.1, n, x.data());
+  const std::array<double, 3> weights{0.3, 0.7, -0.1};
+  const std::array<const float*, 3> models{a.data(), b.data(), c.data()};
+  loops::weigh(weights.data(), models.data(), 3, 1 / 1.1, n, x.data());
   append(out, x);
   const loops::Outcome outcome = loops::compare(x.data(), a.data(), b.data(), n);
   append(out, Words{outcome.changed, outcome.lost, loops::count_non_finite(x.data(), n)});

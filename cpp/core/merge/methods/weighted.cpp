@@ -48,14 +48,9 @@ class Linear final : public TensorMerge {
 
  private:
   void apply_in_double(const Block& block, float* out) const {
-    std::array<double, kChunk> sums;
-    for (std::size_t first = 0; first < block.count; first += kChunk) {
-      const std::size_t n = std::min(kChunk, block.count - first);
-      for (std::size_t m = 0; m < weights_.size(); ++m) {
-        loops::weigh(weights_[m], m > 0, members_.values(block, m) + first, n, sums.data());
-      }
-      loops::divide_all(sums.data(), divisor_, n, out + first);
-    }
+    std::vector<const float*> values;
+    for (std::size_t m = 0; m < members_.size(); ++m) values.push_back(members_.values(block, m));
+    loops::weigh(weights_.data(), values.data(), values.size(), 1 / divisor_, block.count, out);
   }
 
   // A sum over the models is one reduction, which torch accumulates in float32.
