@@ -33,7 +33,7 @@ def _mix(z):
 
 
 def random_words(seed, name, model, count):
-    """Word i % 4 of Philox4x32-10 block i / 4, as cpp/core/merge/methods/sparsify.h has it."""
+    """Word i % 4 of Philox4x32-10 block i / 4, i = 0 ... count - 1: cpp/core/merge/methods/sparsify.h."""
     key = _mix(_mix((seed + 0x9E3779B97F4A7C15) & ((1 << 64) - 1)) ^ xxhash.xxh3_64_intdigest(name.encode()))
     low = np.uint64(0xFFFFFFFF)
     shift = np.uint64(32)
@@ -53,9 +53,14 @@ class OurMasks:
     def __init__(self, seed=0):
         self.seed, self.name, self.positions = seed, "", iter(())
 
-    def kept(self, shape, probabilities):
-        count = int(np.prod(shape))
-        words = random_words(self.seed, self.name, next(self.positions), count).astype(np.float64)
+    def kept(self, shape, probability):
+        count, model = int(np.prod(shape)), next(self.positions)
+        upper = random_words(self.seed, self.name, model | 1 << 63, (count + 3) // 4).astype("<u4").view(np.uint8)[:count]
+        numbers = upper * 2.0**32 + random_words(self.seed, self.name, model, count)
+        return torch.from_numpy((numbers < np.ceil(probability * 2.0**40)).astype(np.float32)).reshape(shape)
+
+    def kept_by_rank(self, shape, probabilities):
+        words = random_words(self.seed, self.name, next(self.positions), int(np.prod(shape))).astype(np.float64)
         limits = np.ceil(np.clip(probabilities, 0, 1) * 2.0**32)
         return torch.from_numpy((words < limits).astype(np.float32)).reshape(shape)
 
@@ -89,7 +94,7 @@ class OurMasks:
         ranks.scatter_(1, order, torch.arange(n - 1, -1, -1).expand_as(order).contiguous())
         u = ranks.double().numpy() / (n - 1) if n > 1 else np.full(rows.shape, 0.5)
         work = self.work_type(tensor)
-        mask = self.kept(tensor.shape, (density - epsilon + 2 * epsilon * u).reshape(-1)).to(work)
+        mask = self.kept_by_rank(tensor.shape, (density - epsilon + 2 * epsilon * u).reshape(-1)).to(work)
         return sparsify.rescaled_masked_tensor(tensor.to(work), mask, rescale_norm).to(tensor.dtype)
 
 

@@ -33,10 +33,8 @@ using tensorfile::TensorRecord;
 using tensorfile::internal::shown;
 
 constexpr std::size_t kAlignment = 64;
-// How far ahead of the reads a source is asked for.
-constexpr std::uint64_t kAheadBytes = std::uint64_t{8} << 20;
-constexpr std::size_t kTile =
-    2048;  // values that are looked at twice while they are in the first-level cache
+// Values that are looked at twice while they are in the first-level cache.
+constexpr std::size_t kTile = 2048;
 constexpr std::uint64_t kCopyBlockBytes = std::uint64_t{8} << 20;
 
 std::uint64_t product(const std::vector<std::uint64_t>& shape) {
@@ -363,7 +361,6 @@ class Loader {
     const ModelFiles& model = *execution_.models[work_.planned->sources[source].model];
     const TensorRecord& record = *work_.sources[source];
     const std::uint64_t each = bytes_each(record.dtype);
-    expect(model, record, first * each, count * each);
     const bool counts = counts_ && !rounds(record);
     if (record.computed != 0 || record.dtype == DType::kF32) {
       model.read_floats(record, first, count, into, raw);
@@ -376,15 +373,6 @@ class Loader {
       tensorfile::to_float(record.dtype, raw + at * each, size, into + at);
       if (counts) non_finite_ += count_non_finite(into + at, size);
     }
-  }
-
-  // Several reads are in flight where the file is not in memory: of all sources, some blocks ahead.
-  static void expect(const ModelFiles& model, const TensorRecord& record, std::uint64_t first,
-                     std::uint64_t bytes) {
-    if (first == 0) model.expect(record, 0, 2 * kAheadBytes);
-    const std::uint64_t window = (first + bytes) / kAheadBytes;
-    if (window != first / kAheadBytes)
-      model.expect(record, (window + 1) * kAheadBytes, kAheadBytes);
   }
 
   // A source with longer rows: one run a row.

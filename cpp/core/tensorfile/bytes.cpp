@@ -57,11 +57,6 @@ void FileBytes::read(std::uint64_t offset, std::span<char> into) const {
   }
 }
 
-void FileBytes::expect(std::uint64_t offset, std::uint64_t size) const noexcept {
-  ::posix_fadvise(descriptor_, static_cast<off_t>(offset), static_cast<off_t>(size),
-                  POSIX_FADV_WILLNEED);
-}
-
 void MemoryBytes::read(std::uint64_t offset, std::span<char> into) const {
   if (offset > bytes_.size() || into.size() > bytes_.size() - offset) {
     throw too_short(name_, bytes_.size(), offset, into.size());

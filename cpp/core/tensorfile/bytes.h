@@ -43,8 +43,6 @@ class FileBytes final : public Bytes {
   std::uint64_t size() const noexcept override { return size_; }
   const std::string& name() const noexcept override { return name_; }
   void read(std::uint64_t offset, std::span<char> into) const override;
-  // Asks the operating system to fetch a range that will be read soon; it may not.
-  void expect(std::uint64_t offset, std::uint64_t size) const noexcept;
 
  private:
   std::string name_;

@@ -399,13 +399,6 @@ ModelFiles ModelFiles::described(fs::path folder, std::vector<TensorRecord> tens
   return out;
 }
 
-void ModelFiles::expect(const TensorRecord& tensor, std::uint64_t first_byte,
-                        std::uint64_t bytes) const noexcept {
-  if (tensor.computed != 0 || !tensor.contiguous() || first_byte >= tensor.bytes) return;
-  files_[tensor.file]->expect(tensor.offset + first_byte,
-                              std::min(bytes, tensor.bytes - first_byte));
-}
-
 std::string ModelFiles::read(const TensorRecord& tensor) const {
   std::string bytes(static_cast<std::size_t>(tensor.bytes), '\0');
   read(tensor, 0, std::span<char>(bytes));

@@ -78,9 +78,6 @@ class ModelFiles {
   // tensor, kIoError with errno, kDataError when the file has become too short.
   void read(const TensorRecord& tensor, std::uint64_t first_byte, std::span<char> into) const;
   std::string read(const TensorRecord& tensor) const;  // all of it
-  // Asks the operating system to fetch a range of a tensor that will be read soon; it may not.
-  void expect(const TensorRecord& tensor, std::uint64_t first_byte,
-              std::uint64_t bytes) const noexcept;
 
   // The same in elements, as float32: stored values widened, computed ones before they are rounded
   // to the tensor's type. `raw`: room for `count` stored elements. Throws as `read` does, and

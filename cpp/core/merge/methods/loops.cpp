@@ -121,9 +121,23 @@ void keep_largest(Cut kept, const Cut* dropped, std::size_t n, float* HWY_RESTRI
   }
 }
 
-void keep_random(const std::uint32_t* HWY_RESTRICT words, std::uint32_t last, std::size_t n,
-                 float* HWY_RESTRICT x) {
-  for (std::size_t i = 0; i < n; ++i) x[i] = masked(x[i], mask_of(words[i] <= last));
+std::size_t keep_random(const std::uint8_t* HWY_RESTRICT bytes, std::uint8_t last, std::size_t n,
+                        float* HWY_RESTRICT x, std::uint32_t* HWY_RESTRICT undecided) {
+  for (std::size_t i = 0; i < n; ++i) x[i] = masked(x[i], mask_of(bytes[i] <= last));
+  constexpr std::size_t kGroup = 32;
+  std::size_t found = 0;
+  for (std::size_t first = 0; first < n; first += kGroup) {
+    const std::size_t size = std::min(kGroup, n - first);
+    std::uint8_t any = 0;
+    if (size == kGroup) {
+      for (std::size_t i = 0; i < kGroup; ++i) any |= bytes[first + i] == last ? 1U : 0U;
+      if (any == 0) continue;
+    }
+    for (std::size_t i = first; i < first + size; ++i) {
+      if (bytes[i] == last) undecided[found++] = static_cast<std::uint32_t>(i);
+    }
+  }
+  return found;
 }
 
 constexpr std::size_t kLanes = 16;  // blocks that are made side by side
@@ -406,8 +420,9 @@ std::size_t take_counts(std::uint32_t* a, std::uint32_t* b, std::size_t n, std::
 void keep_largest(Cut kept, const Cut* dropped, std::size_t n, float* x) {
   HWY_DYNAMIC_DISPATCH(keep_largest)(kept, dropped, n, x);
 }
-void keep_random(const std::uint32_t* words, std::uint32_t last, std::size_t n, float* x) {
-  HWY_DYNAMIC_DISPATCH(keep_random)(words, last, n, x);
+std::size_t keep_random(const std::uint8_t* bytes, std::uint8_t last, std::size_t n, float* x,
+                        std::uint32_t* undecided) {
+  return HWY_DYNAMIC_DISPATCH(keep_random)(bytes, last, n, x, undecided);
 }
 void philox(std::uint64_t key, std::uint64_t model, std::uint64_t first, std::size_t n,
             std::uint32_t* words) {

@@ -43,8 +43,10 @@ struct Cut {
 };
 // Zeroes the elements outside `kept`, and those inside `dropped` if it is not nullptr.
 void keep_largest(Cut kept, const Cut* dropped, std::size_t n, float* x);
-// Zeroes the elements whose word is above `last`.
-void keep_random(const std::uint32_t* words, std::uint32_t last, std::size_t n, float* x);
+// Zeroes the elements whose byte is above `last`. Returns how many bytes are equal to it, and their
+// positions in `undecided`, which has room for n.
+std::size_t keep_random(const std::uint8_t* bytes, std::uint8_t last, std::size_t n, float* x,
+                        std::uint32_t* undecided);
 
 // Words i, i + 1, ... of the Philox4x32-10 stream of counters (block, model), four a block.
 void philox(std::uint64_t key, std::uint64_t model, std::uint64_t first, std::size_t n,

@@ -56,8 +56,11 @@ std::string everything(std::size_t n, loops::Rounding rounding) {
   Words words(n);
   loops::philox(0x123456789abcdefULL, 3, 5, n, words.data());
   append(out, words);
-  loops::keep_random(words.data(), 0x80000000U, n, x.data());
+  Words undecided(n);
+  undecided.resize(loops::keep_random(reinterpret_cast<const std::uint8_t*>(words.data()), 128, n,
+                                      x.data(), undecided.data()));
   append(out, x);
+  append(out, undecided);
   std::vector<double> sums(8, 0.25);
   loops::add_magnitudes(a.data(), n, sums.data());
   append(out, sums);

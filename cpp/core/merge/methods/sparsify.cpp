@@ -40,6 +40,14 @@ std::uint64_t threshold_of(double probability) {
   return static_cast<std::uint64_t>(std::ceil(std::clamp(probability, 0.0, 1.0) * kWordRange));
 }
 
+std::uint32_t random_word(std::uint64_t key, std::uint64_t model, std::uint64_t index) {
+  const std::uint64_t block = index / 4;
+  return philox4x32(
+      {static_cast<std::uint32_t>(block), static_cast<std::uint32_t>(block >> 32),
+       static_cast<std::uint32_t>(model), static_cast<std::uint32_t>(model >> 32)},
+      {static_cast<std::uint32_t>(key), static_cast<std::uint32_t>(key >> 32)})[index % 4];
+}
+
 }  // namespace
 
 void random_words(std::uint64_t key, std::uint64_t model, std::uint64_t first, std::size_t count,
@@ -283,17 +291,8 @@ void SparseDifference::Mask::apply(std::size_t first, std::size_t count, float* 
       loops::keep_largest(kept, nullptr, count, values);
       return;
     }
-    case Kind::kRandom: {
-      const auto last = static_cast<std::uint32_t>(threshold_of(owner_->density_) - 1);
-      std::array<std::uint32_t, kChunk> words;
-      for (std::size_t done = 0; done < count; done += kChunk) {
-        const std::size_t n = std::min(kChunk, count - done);
-        random_words(owner_->key_, owner_->model_key_, block_first_ + first + done, n,
-                     words.data());
-        loops::keep_random(words.data(), last, n, values + done);
-      }
-      return;
-    }
+    case Kind::kRandom:
+      return owner_->keep_random(block_first_ + first, count, values);
     case Kind::kRowCut:
     case Kind::kRanked:
       for (std::size_t i = 0; i < count; ++i) {
@@ -301,6 +300,28 @@ void SparseDifference::Mask::apply(std::size_t first, std::size_t count, float* 
         values[i] = masked(values[i] * factor, mask_of(factor != 0));
       }
       return;
+  }
+}
+
+void SparseDifference::keep_random(std::uint64_t first, std::size_t count, float* values) const {
+  constexpr std::uint64_t kOfBytes = std::uint64_t{1} << 63;
+  const auto threshold = static_cast<std::uint64_t>(std::ceil(density_ * 0x1p40));
+  if (threshold >> 40 != 0) return;  // all of them
+  const auto last = static_cast<std::uint8_t>(threshold >> 32);
+  std::array<std::uint32_t, kChunk / 4 + 1> drawn;
+  std::array<std::uint32_t, kChunk> undecided;
+  while (count > 0) {
+    const std::size_t n = std::min(kChunk, count), skipped = first % 4;
+    random_words(key_, model_key_ | kOfBytes, first / 4, (skipped + n + 3) / 4, drawn.data());
+    const auto* bytes = reinterpret_cast<const std::uint8_t*>(drawn.data()) + skipped;
+    const std::size_t found = loops::keep_random(bytes, last, n, values, undecided.data());
+    for (std::size_t u = 0; u < found; ++u) {
+      const std::size_t i = undecided[u];
+      if (random_word(key_, model_key_, first + i) >= (threshold & 0xffffffffU)) values[i] = 0;
+    }
+    first += n;
+    values += n;
+    count -= n;
   }
 }
 

@@ -10,9 +10,11 @@
 //
 // d >= 1 keeps everything as it is, d <= 0 nothing.
 //
-// A random element is kept where word i % 4 of Philox block i / 4, i the element's index in the
-// tensor, is below d 2^32; the key is derived from (seed, tensor name), counter words 2 and 3 hold
-// the model's key.
+// A random element is kept where its 40-bit number is below d 2^40, i being its index in the tensor:
+// the upper 8 bits are byte i % 16 of Philox block i / 16, the others word i % 4 of block i / 4, of
+// which one in 256 is needed. The key is derived from (seed, tensor name); counter words 2 and 3 hold
+// the model's key, with the topmost bit set for the bytes. A ranked one is kept where the word alone is
+// below its own probability times 2^32.
 #pragma once
 
 #include <cstdint>
@@ -94,6 +96,7 @@ class SparseDifference {
   void for_keys(const Block& block, const Body& body) const;
   void start(std::string_view method, const TensorContext& context, Sparsifier sparsifier,
              bool keep_ties);
+  void keep_random(std::uint64_t first, std::size_t count, float* values) const;
   void start_ranked(std::string_view method, const TensorContext& context);
   void row_factors(const Block& block, std::vector<float>& factors) const;
   void cut_row(std::span<const std::uint64_t> order, float* factors) const;

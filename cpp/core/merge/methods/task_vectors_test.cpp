@@ -557,6 +557,37 @@ TEST(MergeSparsify, WordsAreThoseOfPhilox) {
   }
 }
 
+// Where the upper bytes decide, where they are equal, and at densities that are whole bytes.
+TEST(MergeSparsify, RandomElementsAreThoseBelowTheDensity) {
+  constexpr std::uint64_t kModel = 5, kOfBytes = 1ULL << 63;
+  for (const double density : {.3, .5, .7000001, 1e-3, 1 - 1e-13}) {
+    MergeCase c = random_case("dare_linear", {7, 1001}, 1, 3);
+    c.base = Values(7007, 0.0F);
+    c.models[0] = Values(7007, 1.0F);
+    c.global["rescale"] = std::string("none");
+    c.own = {{{"weight", 1.}, {"density", density}}};
+    c.keys = {kModel};
+    c.seed = 9;
+    const Values out = merged(c);
+    const std::uint64_t key = derive_seed(c.seed, c.name);
+    const auto word = [key](std::uint64_t model, std::uint64_t i) {
+      return philox4x32(
+          {static_cast<std::uint32_t>(i / 4), 0, static_cast<std::uint32_t>(model),
+           static_cast<std::uint32_t>(model >> 32)},
+          {static_cast<std::uint32_t>(key), static_cast<std::uint32_t>(key >> 32)})[i % 4];
+    };
+    std::size_t kept = 0;
+    for (std::uint64_t i = 0; i < out.size(); ++i) {
+      const std::uint64_t upper = (word(kModel | kOfBytes, i / 4) >> (8 * (i % 4))) & 0xff;
+      const auto number = static_cast<double>((upper << 32) | word(kModel, i));
+      ASSERT_EQ(out[i], number < density * 0x1p40 ? 1.0F : 0.0F) << density << " " << i;
+      kept += out[i] != 0 ? 1U : 0U;
+    }
+    const double n = 7007, spread = std::sqrt(n * density * (1 - density));
+    EXPECT_NEAR(static_cast<double>(kept), n * density, 4 * spread + 1);
+  }
+}
+
 TEST(MergeTaskVectors, BlocksOfAnySizeAtRandom) {
   for (const std::string& method : all_methods()) {
     for (const auto& shape : shapes_for_test()) {
