@@ -26,6 +26,7 @@ ALLOWED = {
     "cpp/core/data": {"cpp/core/base", "cpp/core/codes"},
     "cpp/core/metrics": {"cpp/core/base", "cpp/core/codes", "cpp/core/data"},
     "cpp/core/readers": {"cpp/core/base", "cpp/core/codes", "cpp/core/data"},
+    "cpp/core/augment": {"cpp/core/base"},
     "cpp/core/generate": {"cpp/core/base", "cpp/core/codes", "cpp/core/data"},
 }
 ALL_CORE = {f"cpp/core/{f}" for f in CORE} | {"cpp/core"}

@@ -1,0 +1,82 @@
+// Test-time augmentation: copies of a history whose predictions are averaged.
+//
+// Copies of a user depend on (seed, key, copy, history) alone, never on other users, on threads or on
+// the order of calls; the same seed gives the same ids on every platform. An operator works on the whole
+// history; who predicts cuts the copies to what the model takes.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cpp/core/augment/operators.h"
+#include "cpp/core/augment/similarity_table.h"
+#include "cpp/core/base/options.h"
+
+namespace theriac::augment {
+
+struct AugmenterOptions {
+  std::string op = "tmask_r";
+  double ratio = 0.5;
+  double ratio_high = 0;  // above `ratio`: each copy draws its own between the two
+  std::int64_t copies = 10;
+  std::int64_t window = 4;
+  std::int64_t inserts = 1;
+  std::int64_t mask_id = 0;
+  std::int64_t min_changes = 0;
+  double original_weight = 0;
+  bool protect_last = false;
+  std::int64_t exhaustive = 0;
+  bool dedup = true;
+  std::int64_t min_length = 1, max_length = 0;
+  std::int64_t seed = 0;
+  bool coserec_start = false;
+  static const OptionTable<AugmenterOptions>& table();
+};
+
+// Ragged: copy c is ids[offsets[c]] ... ids[offsets[c + 1] - 1]. Weights sum to 1.
+struct Copies {
+  std::vector<std::size_t> offsets{0};
+  Ids ids;
+  std::vector<double> weights;
+
+  std::size_t size() const noexcept { return weights.size(); }
+  IdSpan copy(std::size_t c) const noexcept {
+    return IdSpan(ids).subspan(offsets[c], offsets[c + 1] - offsets[c]);
+  }
+};
+
+// Immutable; any number of threads may call it.
+class Augmenter {
+ public:
+  // `items`: ids are 1 ... items; 0 if it is not known, and then nothing is checked against it.
+  // `similar`: needed by substitute and insert. Throws kInvalidArgument naming the option.
+  explicit Augmenter(AugmenterOptions options, std::int32_t items = 0,
+                     std::shared_ptr<const SimilarityTable> similar = nullptr);
+
+  const AugmenterOptions& options() const noexcept { return options_; }
+  // With the key of the history itself where the caller has no name for the user.
+  Copies apply(IdSpan history, std::optional<std::uint64_t> key = std::nullopt) const;
+
+ private:
+  class Draws;
+  enum class Op { kCrop, kReorder, kWindow, kMask, kSubstitute, kInsert, kRemove };
+
+  void check(IdSpan history) const;
+  std::size_t changes(double ratio, std::size_t length) const;
+  std::size_t changeable(std::size_t length) const;
+  std::size_t start(std::size_t run, std::size_t length, Draws& draws) const;
+  Ids one(IdSpan history, Draws& draws) const;
+  Ids substituted(IdSpan history, const Positions& positions, Draws& draws) const;
+  Ids with_insertions(IdSpan history, const Positions& positions, Draws& draws) const;
+  bool enumerate(IdSpan history, std::vector<Ids>& out) const;
+
+  AugmenterOptions options_;
+  Op op_;
+  std::int32_t items_;
+  std::shared_ptr<const SimilarityTable> similar_;
+};
+
+}  // namespace theriac::augment

@@ -1,0 +1,101 @@
+#include "cpp/core/augment/similarity_table.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <utility>
+
+#include "cpp/core/base/error.h"
+
+namespace theriac::augment {
+
+SimilarityTable::SimilarityTable(std::int32_t items, std::size_t width,
+                                 std::vector<std::int32_t> neighbours)
+    : items_(items), width_(width), neighbours_(std::move(neighbours)) {
+  if (items < 1 || width < 1 || neighbours_.size() / width != static_cast<std::size_t>(items) ||
+      neighbours_.size() % width != 0) {
+    throw Error(Code::kInvalidArgument, "a similarity table of " + std::to_string(items) +
+                                            " items and " + std::to_string(width) +
+                                            " neighbours each has " +
+                                            std::to_string(neighbours_.size()) + " entries");
+  }
+  for (std::int32_t item = 1; item <= items; ++item) {
+    auto* const row = neighbours_.data() + static_cast<std::size_t>(item - 1) * width;
+    for (std::size_t i = 0; i < width; ++i) {
+      const bool known = row[i] >= 0 && row[i] <= items;
+      const bool again = row[i] != 0 && std::find(row, row + i, row[i]) != row + i;
+      const bool gap = i > 0 && row[i - 1] == 0 && row[i] != 0;
+      if (known && row[i] != item && !again && !gap) continue;
+      throw Error(Code::kInvalidArgument,
+                  "similarity table, item " + std::to_string(item) + ": neighbour " +
+                      std::to_string(row[i]) +
+                      " is the item itself, stands twice, follows a 0 or is not among 1 to " +
+                      std::to_string(items))
+          .at("item", item);
+    }
+  }
+}
+
+IdSpan SimilarityTable::of(std::int32_t item) const noexcept {
+  const auto* const row = neighbours_.data() + static_cast<std::size_t>(item - 1) * width_;
+  return {row, static_cast<std::size_t>(std::find(row, row + width_, 0) - row)};
+}
+
+SimilarityTable similar_by_users(std::span<const Ids> sequences, std::int32_t items,
+                                 std::size_t width, CoOccurrence weighting) {
+  const auto count = static_cast<std::size_t>(items) + 1;
+  std::vector<std::vector<std::uint32_t>> users(count);  // of each item
+  std::vector<Ids> of_user(sequences.size());
+  std::vector<double> shares(sequences.size(), 1.0);
+  for (std::size_t u = 0; u < sequences.size(); ++u) {
+    Ids& own = of_user[u] = sequences[u];
+    std::sort(own.begin(), own.end());
+    own.erase(std::unique(own.begin(), own.end()), own.end());
+    if (!own.empty() && (own.front() < 1 || own.back() > items)) {
+      throw Error(Code::kInvalidArgument,
+                  "sequence " + std::to_string(u) + " has item " +
+                      std::to_string(own.front() < 1 ? own.front() : own.back()) +
+                      "; expected 1 to " + std::to_string(items));
+    }
+    for (const std::int32_t item : own) {
+      users[static_cast<std::size_t>(item)].push_back(static_cast<std::uint32_t>(u));
+    }
+    if (weighting == CoOccurrence::kInverseUserFrequency && !own.empty()) {
+      shares[u] = 1 / std::log(1 + static_cast<double>(own.size()));
+    }
+  }
+  std::vector<std::int32_t> neighbours(static_cast<std::size_t>(items) * width);
+  std::vector<double> sums(count);
+  std::vector<std::int32_t> found;
+  for (std::int32_t item = 1; item <= items; ++item) {
+    const auto& mine = users[static_cast<std::size_t>(item)];
+    found.clear();
+    for (const std::uint32_t u : mine) {
+      for (const std::int32_t other : of_user[u]) {
+        if (other == item) continue;
+        double& sum = sums[static_cast<std::size_t>(other)];
+        if (sum == 0) found.push_back(other);
+        sum += shares[u];
+      }
+    }
+    // The root of N_i is the same for all neighbours of i.
+    for (const std::int32_t other : found) {
+      const auto at = static_cast<std::size_t>(other);
+      sums[at] /= std::sqrt(static_cast<double>(users[at].size()));
+    }
+    const std::size_t kept = std::min(width, found.size());
+    std::partial_sort(found.begin(), found.begin() + static_cast<std::ptrdiff_t>(kept), found.end(),
+                      [&sums](std::int32_t a, std::int32_t b) {
+                        const double x = sums[static_cast<std::size_t>(a)];
+                        const double y = sums[static_cast<std::size_t>(b)];
+                        return x != y ? x > y : a < b;
+                      });
+    std::copy_n(found.begin(), kept,
+                neighbours.begin() +
+                    static_cast<std::ptrdiff_t>(static_cast<std::size_t>(item - 1) * width));
+    for (const std::int32_t other : found) sums[static_cast<std::size_t>(other)] = 0;
+  }
+  return {items, width, std::move(neighbours)};
+}
+
+}  // namespace theriac::augment

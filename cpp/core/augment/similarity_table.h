@@ -1,0 +1,42 @@
+// The most similar items of each item, best first.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "cpp/core/augment/operators.h"
+
+namespace theriac::augment {
+
+// Immutable; any number of threads may read it.
+class SimilarityTable {
+ public:
+  // Of items 1 ... items, `width` neighbours each; neighbours: [items, width] ids, 0 where there are
+  // fewer. Throws kInvalidArgument for another size, an id outside 0 ... items, an item beside itself
+  // or one twice in a row, naming the item.
+  SimilarityTable(std::int32_t items, std::size_t width, std::vector<std::int32_t> neighbours);
+
+  std::int32_t items() const noexcept { return items_; }
+  std::size_t width() const noexcept { return width_; }
+  // Of an item in 1 ... items; as many as there are.
+  IdSpan of(std::int32_t item) const noexcept;
+
+ private:
+  std::int32_t items_;
+  std::size_t width_;
+  std::vector<std::int32_t> neighbours_;
+};
+
+// Which sequences count how much. kCount: each user who has both items counts 1. kInverseUserFrequency:
+// 1 / ln(1 + n), n the user's number of different items.
+enum class CoOccurrence { kCount, kInverseUserFrequency };
+
+// Items that the same users have: sum over those users of their share / sqrt(N_i N_j), N_i the number of
+// users who have i (CoSeRec's offline similarity). Equals by lower id first. `sequences`: the items of
+// each user that may be looked at, that is training parts only; repetitions count once. Time and memory
+// grow with the sum of squared lengths. Throws kInvalidArgument for an id outside 1 ... items.
+SimilarityTable similar_by_users(std::span<const Ids> sequences, std::int32_t items,
+                                 std::size_t width, CoOccurrence weighting);
+
+}  // namespace theriac::augment
