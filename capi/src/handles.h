@@ -34,6 +34,7 @@ enum class Tag : std::uint32_t {
   kError = 0x7468657eU,
   kCancel = 0x74686e7eU,
   kMerger = 0x7468677eU,
+  kAugmenter = 0x7468617eU,
   kReleased = 0xdeadbeefU,
 };
 

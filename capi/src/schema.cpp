@@ -53,7 +53,7 @@ Json from_engine(const std::string& name) {
   }
   for (const char* front :
        {"context", "dataset.open", "dataset.generate", "dataset.split", "dataset.export",
-        "model.fit", "merge", "merge.inspect", "merge.search", "merge.soup", "merger"})
+        "model.fit", "merge", "merge.inspect", "merge.search", "merge.soup", "merger", "augmenter"})
     names.emplace_back(front);
   const std::string near = nearest_name(name, names);
   throw Error(Code::kNotFound,
@@ -65,7 +65,8 @@ Json from_engine(const std::string& name) {
 Json list_kinds() {
   Json json{{"kinds",
              {"context", "dataset.open", "dataset.generate", "dataset.split", "dataset.export",
-              "model.fit", "merge", "merge.inspect", "merge.search", "merge.soup", "merger"}},
+              "model.fit", "merge", "merge.inspect", "merge.search", "merge.soup", "merger",
+              "augmenter"}},
             {"methods", Json::array()},
             {"merge_methods", list_merge_methods()}};
   try {
@@ -97,6 +98,7 @@ Json find_schema(const std::string& kind) {
   if (kind == "merge.search") return merge_search_schema();
   if (kind == "merge.soup") return merge_soup_schema();
   if (kind == "merger") return merger_schema();
+  if (kind == "augmenter") return augmenter_schema();
   if (kind.starts_with(kMergePrefix)) {
     return merge_method_schema(kind.substr(kMergePrefix.size()));
   }

@@ -15,5 +15,6 @@ Json merge_inspect_schema();
 Json merge_search_schema();
 Json merge_soup_schema();
 Json merger_schema();
+Json augmenter_schema();
 
 }  // namespace theriac::capi

@@ -127,9 +127,10 @@ typedef struct theriac_cancel theriac_cancel;   /* a latched request to stop; sh
 typedef struct theriac_context theriac_context; /* device, thread budget, seed, determinism */
 typedef struct theriac_dataset theriac_dataset; /* columnar and immutable; shared by threads */
 typedef struct theriac_model theriac_model; /* exclusive while fitting, then shared by threads */
-typedef struct theriac_session theriac_session; /* one thread's scoring state over a model */
-typedef struct theriac_merger theriac_merger;   /* models to be merged, added one by one */
-typedef struct theriac_result theriac_result;   /* a report with its table; immutable */
+typedef struct theriac_session theriac_session;     /* one thread's scoring state over a model */
+typedef struct theriac_merger theriac_merger;       /* models to be merged, added one by one */
+typedef struct theriac_augmenter theriac_augmenter; /* copies of histories; immutable */
+typedef struct theriac_result theriac_result;       /* a report with its table; immutable */
 
 /* Declared by the Arrow C data interface and by DLPack; include their headers to look inside. */
 struct ArrowArrayStream;
@@ -192,9 +193,9 @@ theriac_build_info(theriac_bytes **out, theriac_error **error) THERIAC_NOEXCEPT;
 
 /* JSON Schema of a configuration document. `kind`: "context", "dataset.open", "dataset.generate",
  * "dataset.split", "dataset.export", "model.fit", "merge", "merge.inspect", "merge.search",
- * "merge.soup", "merge.METHOD" (options of a merge method), "merger", "model.evaluate", "session",
- * "request", or "method.NAME"; NULL lists the kinds and methods. "method.*" and the list's methods need
- * the engine. */
+ * "merge.soup", "merge.METHOD" (options of a merge method), "merger", "augmenter",
+ * "model.evaluate", "session", "request", or "method.NAME"; NULL lists the kinds and methods. "method.*"
+ * and the list's methods need the engine. */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
 theriac_schema(const char *kind, size_t kind_length, theriac_bytes **out,
                theriac_error **error) THERIAC_NOEXCEPT;
@@ -520,6 +521,39 @@ THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
 theriac_merger_load(const theriac_context *context, const char *path, size_t path_length,
                     theriac_merger **out, theriac_error **error) THERIAC_NOEXCEPT;
 THERIAC_API void THERIAC_CALL theriac_merger_release(theriac_merger *merger) THERIAC_NOEXCEPT;
+
+/* ---- Augmenters ------------------------------------------------------------------------------ */
+
+/* Copies of a history of item ids, whose predictions are averaged (test-time augmentation; operators of
+ * arXiv 2504.04843 and of CoSeRec, arXiv 2108.06479). Options (schema "augmenter"): {"op": "tmask_r",
+ * "ratio": 0.5, "copies": 10, ...}; "seed" is the context's where it is not given. Ids are 1 to `items`;
+ * 0 where that is not known. "substitute" and "insert" need `similar`, a table [items, similar_width] of
+ * the most similar items of each, best first, 0 where there are fewer; it is copied. Else similar_width
+ * is 0. Needs no engine. */
+THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_augmenter_create(
+    const theriac_context *context, const char *options_json, size_t options_length, int32_t items,
+    const int32_t *similar, uint64_t similar_width, theriac_augmenter **out,
+    theriac_error **error) THERIAC_NOEXCEPT;
+
+/* The copies of one history, oldest item first. They depend on options, history and *key alone; without
+ * `key` (NULL) the history is its own. Copy c is id[offset[c]] ... id[offset[c + 1] - 1] with weight[c];
+ * the weights sum to 1. `offset` has room for copy_capacity + 1, `weight` for copy_capacity, `id` for
+ * id_capacity. `copies` and `ids` receive how many there are; where they do not fit, nothing else is
+ * written and the status is THERIAC_INVALID_ARGUMENT. Any number of threads at once. */
+THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
+theriac_augmenter_apply(const theriac_augmenter *augmenter, const int32_t *history, uint64_t length,
+                        const uint64_t *key, uint64_t copy_capacity, uint64_t *offset,
+                        double *weight, uint64_t id_capacity, int32_t *id, uint64_t *copies,
+                        uint64_t *ids, theriac_error **error) THERIAC_NOEXCEPT;
+
+/* JSON: the options in effect. */
+THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
+theriac_augmenter_info(const theriac_augmenter *augmenter, theriac_bytes **out,
+                       theriac_error **error) THERIAC_NOEXCEPT;
+THERIAC_API theriac_augmenter *THERIAC_CALL theriac_augmenter_retain(theriac_augmenter *augmenter)
+    THERIAC_NOEXCEPT;
+THERIAC_API void THERIAC_CALL theriac_augmenter_release(theriac_augmenter *augmenter)
+    THERIAC_NOEXCEPT;
 
 /* ---- Results --------------------------------------------------------------------------------- */
 

@@ -329,6 +329,68 @@ class Merger {
   internal::Owned<theriac_merger, theriac_merger_release> handle_;
 };
 
+// Copies of a history, with weights that sum to 1.
+struct Copies {
+  std::vector<std::vector<std::int32_t>> histories;
+  std::vector<double> weights;
+};
+
+// Immutable; any number of threads may call it.
+class Augmenter {
+ public:
+  // `similar`: [items, similar_width], or empty.
+  explicit Augmenter(const Context& context, std::string_view options_json = {},
+                     std::int32_t items = 0, const std::vector<std::int32_t>& similar = {}) {
+    theriac_augmenter* raw = nullptr;
+    if (items > 0 && similar.size() % static_cast<std::size_t>(items) != 0)
+      throw std::invalid_argument("similar: not the same number of entries for each item");
+    const std::size_t width =
+        items > 0 ? similar.size() / static_cast<std::size_t>(items) : similar.size();
+    internal::invoke([&](theriac_error** error) {
+      return theriac_augmenter_create(context.get(), options_json.data(), options_json.size(),
+                                      items, similar.data(), width, &raw, error);
+    });
+    handle_.reset(raw);
+  }
+  Copies apply(const std::vector<std::int32_t>& history) const { return apply(history, nullptr); }
+  Copies apply(const std::vector<std::int32_t>& history, std::uint64_t key) const {
+    return apply(history, &key);
+  }
+  std::string info() const {
+    return internal::text_from([&](theriac_bytes** out, theriac_error** error) {
+      return theriac_augmenter_info(get(), out, error);
+    });
+  }
+  theriac_augmenter* get() const noexcept { return handle_.get(); }
+
+ private:
+  Copies apply(const std::vector<std::int32_t>& history, const std::uint64_t* key) const {
+    std::uint64_t copies = 0, ids = 0;
+    theriac_error* ignored = nullptr;  // the first call asks for the sizes
+    const theriac_status asked =
+        theriac_augmenter_apply(get(), history.data(), history.size(), key, 0, nullptr, nullptr, 0,
+                                nullptr, &copies, &ids, &ignored);
+    theriac_error_release(ignored);
+    std::vector<std::uint64_t> offsets(static_cast<std::size_t>(copies) + 1);
+    std::vector<std::int32_t> all(static_cast<std::size_t>(ids) + 1);
+    Copies out;
+    out.weights.resize(static_cast<std::size_t>(copies));
+    static_cast<void>(asked);
+    internal::invoke([&](theriac_error** error) {
+      return theriac_augmenter_apply(get(), history.data(), history.size(), key, copies,
+                                     offsets.data(), out.weights.data(), ids, all.data(), &copies,
+                                     &ids, error);
+    });
+    for (std::size_t c = 0; c < out.weights.size(); ++c) {
+      out.histories.emplace_back(all.begin() + static_cast<std::ptrdiff_t>(offsets[c]),
+                                 all.begin() + static_cast<std::ptrdiff_t>(offsets[c + 1]));
+    }
+    return out;
+  }
+
+  internal::Owned<theriac_augmenter, theriac_augmenter_release> handle_;
+};
+
 class Dataset {
  public:
   struct Parts;
