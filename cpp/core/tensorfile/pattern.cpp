@@ -67,11 +67,26 @@ bool looks_ahead_often(std::string_view pattern) {
   return found > 1;
 }
 
+// The library reads counts and numbers of groups as a long and does not look whether they fit.
+bool has_long_number(std::string_view pattern) {
+  constexpr std::size_t kMostDigits = 9;
+  std::size_t digits = 0;
+  for (const char c : pattern) {
+    digits = c >= '0' && c <= '9' ? digits + 1 : 0;
+    if (digits > kMostDigits) return true;
+  }
+  return false;
+}
+
 std::regex compile(std::string_view key, const std::string& pattern) {
   if (pattern.size() > kMostPatternBytes) {
     throw pattern_error(key, "has the pattern " + shown(pattern) + " of " +
                                  std::to_string(pattern.size()) + " bytes; at most " +
                                  std::to_string(kMostPatternBytes) + " are accepted");
+  }
+  if (has_long_number(pattern)) {
+    throw pattern_error(key, "has the pattern " + shown(pattern) +
+                                 ", in which a number is longer than any count or group");
   }
   if (states_of(pattern) > kMostStates || looks_ahead_often(pattern)) {
     throw pattern_error(key, "has the pattern " + shown(pattern) +
