@@ -59,7 +59,8 @@ const OptionTable<AugmenterOptions>& AugmenterOptions::table() {
                    "at least so many positions change (substitute, insert: always 1)")
           .real("original_weight", &O::original_weight, {0, 1},
                 "weight of the history itself; the copies share the rest")
-          .flag("protect_last", &O::protect_last, "leave the most recent item as it is")
+          .flag("protect_last", &O::protect_last,
+                "leave the most recent item as it is (not of crop and window)")
           .integer("exhaustive", &O::exhaustive, {0, 10'000},
                    "where there are at most so many different copies, take each once instead of "
                    "drawing (tmask_r, tmask_b, mask, window)")
@@ -234,7 +235,7 @@ bool Augmenter::enumerate(IdSpan history, std::vector<Ids>& out) const {
   if (most == 0 || options_.ratio_high > options_.ratio) return false;
   if (op_ == Op::kWindow) {
     const auto run = std::min(n, static_cast<std::size_t>(options_.window));
-    if (n - run + 1 > most) return false;
+    if (n - run + 1 > most || run > kMostIds / (n - run + 1)) return false;
     for (std::size_t first = 0; first + run <= n; ++first) {
       const IdSpan part = history.subspan(first, run);
       out.emplace_back(part.begin(), part.end());
@@ -243,7 +244,8 @@ bool Augmenter::enumerate(IdSpan history, std::vector<Ids>& out) const {
   }
   if (op_ != Op::kRemove && op_ != Op::kMask) return false;
   const std::size_t k = changes(options_.ratio, n), from = changeable(n);
-  if (choices(from, k, most) > most) return false;
+  const std::uint64_t all = choices(from, k, most);
+  if (all > most || n > kMostIds / all) return false;
   Positions positions(k);
   std::iota(positions.begin(), positions.end(), 0U);
   const Ids masks(k, static_cast<std::int32_t>(options_.mask_id));

@@ -310,6 +310,16 @@ TEST(Augmenter, FewCopiesAreTakenOnceEach) {
   EXPECT_EQ(Augmenter(windows).apply(kTen).size(), 7U);
 }
 
+// 5,001 windows of a million items would be 20 GB.
+TEST(Augmenter, TooManyIdsAreNotEnumerated) {
+  Ids history(1'005'000, 1);
+  AugmenterOptions o = options("window");
+  o.window = 1'000'000;
+  o.exhaustive = 10'000;
+  o.copies = 1;
+  EXPECT_EQ(Augmenter(o).apply(history).size(), 1U);
+}
+
 TEST(Augmenter, SomeLengthsStayAlone) {
   AugmenterOptions o = options("tmask_r");
   o.min_length = 3;
@@ -379,9 +389,10 @@ TEST(SimilarityTable, ItemsOfTheSameUsers) {
   EXPECT_THAT(counts.of(2), ElementsAre(1, 3));  // 2 / sqrt(6), 1 / 2
   EXPECT_THAT(counts.of(4), ElementsAre(3, 1));  // 1 / sqrt(2), 1 / sqrt(3)
   EXPECT_TRUE(counts.of(5).empty());
-  const SimilarityTable weighted =
-      similar_by_users(users, 5, 2, CoOccurrence::kInverseUserFrequency);
-  EXPECT_THAT(weighted.of(1), ElementsAre(2, 3));  // the shorter history counts more
+  // 2 and 3 have one user each, who has 1 as well; that of 3 has fewer items.
+  const std::vector<Ids> lengths{{1, 2, 4}, {1, 3}};
+  EXPECT_EQ(similar_by_users(lengths, 4, 1, CoOccurrence::kCount).of(1).front(), 2);
+  EXPECT_EQ(similar_by_users(lengths, 4, 1, CoOccurrence::kInverseUserFrequency).of(1).front(), 3);
   EXPECT_THAT(failure_of([&] { similar_by_users(users, 3, 2, CoOccurrence::kCount); }),
               HasSubstr("sequence 2 has item 4; expected 1 to 3"));
 }
