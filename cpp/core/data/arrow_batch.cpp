@@ -66,7 +66,7 @@ ArrowBatch make_batch_of(std::span<const TableColumn> columns) {
   return batch;
 }
 
-ArrowBatch next_batch(TableCursor& cursor) {
+ArrowBatch next_batch(RowCursor& cursor) {
   ArrowBatch batch = make_batch_of(cursor.columns());
   const auto full = [](const ArrowBuffers& column) {
     return column.bytes.size() >= kBatchTextBytes;

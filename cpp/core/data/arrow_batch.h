@@ -1,4 +1,4 @@
-// Rows of a cohort's table gathered into Arrow arrays.
+// Rows of a table gathered into Arrow arrays.
 #pragma once
 
 #include <cstdint>
@@ -38,7 +38,7 @@ struct ArrowBatch {
 };
 
 // Next batch of the cursor's table; no rows at the end.
-ArrowBatch next_batch(TableCursor& cursor);
+ArrowBatch next_batch(RowCursor& cursor);
 
 // Rows made elsewhere, for export_batches. `columns` stays the same; `next` gives no rows at the
 // end.
@@ -52,6 +52,9 @@ class BatchSource {
 ArrowBatch make_batch_of(std::span<const TableColumn> columns);
 // Fills `out` with a stream over the source, which lives until the stream is released.
 void export_batches(std::unique_ptr<BatchSource> source, ArrowArrayStream* out);
+// The same over a cursor; `data_set`, which it walks, lives as long.
+void export_rows(std::shared_ptr<const void> data_set, std::unique_ptr<RowCursor> cursor,
+                 ArrowArrayStream* out);
 
 // "u", "i", "l" or "tss:".
 const char* arrow_format(ColumnType type) noexcept;

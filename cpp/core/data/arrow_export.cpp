@@ -111,16 +111,16 @@ void make_batch(ArrowBatch batch, ArrowArray* out) {
   make_array(batch.rows, std::move(owner), out);
 }
 
-class CohortSource final : public BatchSource {
+class CursorSource final : public BatchSource {
  public:
-  CohortSource(std::shared_ptr<const Cohort> cohort, const std::string& table)
-      : cohort_(std::move(cohort)), cursor_(*cohort_, table) {}
-  std::span<const TableColumn> columns() const override { return cursor_.columns(); }
-  ArrowBatch next() override { return next_batch(cursor_); }
+  CursorSource(std::shared_ptr<const void> data_set, std::unique_ptr<RowCursor> cursor)
+      : data_set_(std::move(data_set)), cursor_(std::move(cursor)) {}
+  std::span<const TableColumn> columns() const override { return cursor_->columns(); }
+  ArrowBatch next() override { return next_batch(*cursor_); }
 
  private:
-  std::shared_ptr<const Cohort> cohort_;
-  TableCursor cursor_;
+  std::shared_ptr<const void> data_set_;
+  std::unique_ptr<RowCursor> cursor_;
 };
 
 struct StreamOwner {
@@ -183,7 +183,13 @@ void export_cohort_stream(std::shared_ptr<const Cohort> cohort, const std::strin
   if (cohort == nullptr || out == nullptr) {
     throw Error(Code::kInvalidArgument, "export_cohort_stream needs a cohort and a stream to fill");
   }
-  export_batches(std::make_unique<CohortSource>(std::move(cohort), table), out);
+  auto cursor = std::make_unique<TableCursor>(*cohort, table);
+  export_rows(std::move(cohort), std::move(cursor), out);
+}
+
+void export_rows(std::shared_ptr<const void> data_set, std::unique_ptr<RowCursor> cursor,
+                 ArrowArrayStream* out) {
+  export_batches(std::make_unique<CursorSource>(std::move(data_set), std::move(cursor)), out);
 }
 
 void export_batches(std::unique_ptr<BatchSource> source, ArrowArrayStream* out) {

@@ -1,86 +1,20 @@
 // Consumer side of arrow.h.
 
 #include <algorithm>
-#include <array>
-#include <cerrno>
-#include <cstring>
-#include <optional>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "cpp/core/base/error.h"
-#include "cpp/core/base/options.h"
-#include "cpp/core/base/utf8.h"
 #include "cpp/core/codes/mapping.h"
 #include "cpp/core/data/arrow.h"
-#include "cpp/core/data/arrow_column.h"
+#include "cpp/core/data/arrow_table_reader.h"
 #include "cpp/core/data/cohort_policy_apply.h"
 
 namespace theriac::data {
 namespace {
 
 constexpr std::string_view kRows = "arrow codes";
-constexpr std::int64_t kRowsBetweenChecks = 8'192;
-
-// Any of the three structs, released exactly once.
-template <class Struct>
-class Owned {
- public:
-  Owned() = default;
-  explicit Owned(Struct* taken) : value(*taken) { taken->release = nullptr; }
-  ~Owned() {
-    if (value.release != nullptr) value.release(&value);
-  }
-  Owned(const Owned&) = delete;
-  Owned& operator=(const Owned&) = delete;
-  Struct value{};
-};
-
-// The producer's own words, cut to a sensible length and made printable.
-std::string producer_text(ArrowArrayStream& stream, int status) {
-  constexpr std::size_t kLongest = 1'000;
-  const char* text = stream.get_last_error == nullptr ? nullptr : stream.get_last_error(&stream);
-  if (text == nullptr || *text == '\0') return "error number " + std::to_string(status);
-  const std::string words(text, ::strnlen(text, kLongest));
-  const std::size_t bad = find_invalid_utf8(words);
-  return bad == std::string::npos ? words : words.substr(0, bad);
-}
-
-class Stream {
- public:
-  explicit Stream(ArrowArrayStream* taken) : stream_(taken) {
-    if (stream_.value.get_schema == nullptr || stream_.value.get_next == nullptr) {
-      throw Error(Code::kInvalidArgument, "the Arrow stream lacks its callbacks");
-    }
-  }
-
-  void schema(ArrowSchema& out) {
-    const int status = stream_.value.get_schema(&stream_.value, &out);
-    if (status != 0) out.release = nullptr;  // what a failing call left there is not ours
-    check(status, "schema");
-  }
-
-  // False at the end of the stream.
-  bool next(ArrowArray& out) {
-    const int status = stream_.value.get_next(&stream_.value, &out);
-    if (status != 0) out.release = nullptr;
-    check(status, "batch " + std::to_string(batch_++));
-    return out.release != nullptr;
-  }
-
- private:
-  void check(int status, const std::string& what) {
-    if (status == 0) return;
-    if (status == ENOMEM) throw Error(Code::kOutOfMemory, "the Arrow producer ran out of memory");
-    throw Error(Code::kDataError, "the Arrow producer failed to give its " + what + ": " +
-                                      producer_text(stream_.value, status))
-        .at("errno", status);
-  }
-
-  Owned<ArrowArrayStream> stream_;
-  std::int64_t batch_ = 0;
-};
 
 // Raw patients and visits by id, in the order of their first row.
 class RawTable {
@@ -120,12 +54,13 @@ class RawTable {
 
 class CodesImport {
  public:
-  CodesImport(const CohortPolicy& policy, const ArrowSchema& schema);
-  void add(const ArrowArray& batch, Job* job);
+  CodesImport(const CohortPolicy& policy, ArrowTableReader& table)
+      : policy_(policy), maps_(codes::CodeMaps::load(policy.maps)), table_(table) {}
+  void read(Job* job);
   Cohort finish() &&;
 
  private:
-  const ArrowColumn& column(std::size_t i) const { return *columns_[i]; }
+  const ArrowColumn& column(std::size_t i) const { return table_.column(i); }
   void add_row(std::int64_t row);
   RawVisit* visit_of(std::int64_t row);
   void add_time(std::int64_t row, RawVisit& visit) const;
@@ -139,102 +74,30 @@ class CodesImport {
   const CohortPolicy& policy_;
   codes::CodeMaps maps_;
   Accounting accounting_;
-  std::vector<std::optional<ArrowColumn>> columns_;
-  std::vector<std::int64_t> children_;  // position of each column in the struct, -1 when absent
-  std::int64_t schema_children_ = 0, rows_ = 0;
+  ArrowTableReader& table_;
   std::string scratch_, visit_scratch_;
-  RawTable table_;
+  RawTable raw_;
 };
 
 enum : std::size_t { kPatient, kVisit, kTime, kField, kSystem, kCode };
-struct Expected {
-  const char* name;
-  ColumnRole role;
-  bool required;
-};
-constexpr std::array<Expected, 6> kExpected = {{{"patient", ColumnRole::kIdentifier, true},
-                                                {"visit", ColumnRole::kIdentifier, true},
-                                                {"time", ColumnRole::kTime, false},
-                                                {"field", ColumnRole::kText, true},
-                                                {"system", ColumnRole::kText, true},
-                                                {"code", ColumnRole::kText, true}}};
-
-std::vector<std::string> child_names(const ArrowSchema& schema) {
-  std::vector<std::string> names;
-  for (std::int64_t i = 0; i < schema.n_children; ++i) {
-    const ArrowSchema* child = schema.children[i];
-    names.emplace_back(child == nullptr || child->name == nullptr ? "" : child->name);
-  }
-  return names;
+std::vector<ExpectedColumn> expected_columns() {
+  return {{"patient", ColumnRole::kIdentifier, true}, {"visit", ColumnRole::kIdentifier, true},
+          {"time", ColumnRole::kTime, false},         {"field", ColumnRole::kText, true},
+          {"system", ColumnRole::kText, true},        {"code", ColumnRole::kText, true}};
 }
 
-std::int64_t position_of(const std::vector<std::string>& names, const std::string& name) {
-  const auto found = std::find(names.begin(), names.end(), name);
-  if (found == names.end()) return -1;
-  if (std::find(found + 1, names.end(), name) != names.end()) {
-    throw Error(Code::kDataError, "the Arrow table has two columns '" + name + "'")
-        .at("column", name);
-  }
-  return found - names.begin();
-}
-
-[[noreturn]] void missing_column(const std::string& name, const std::vector<std::string>& names) {
-  const std::string near = nearest_name(name, names);
-  throw Error(Code::kDataError, "the Arrow table has no column '" + name + "'" +
-                                    (near.empty() ? "" : "; nearest: '" + near + "'"))
-      .at("column", name);
-}
-
-CodesImport::CodesImport(const CohortPolicy& policy, const ArrowSchema& schema)
-    : policy_(policy), maps_(codes::CodeMaps::load(policy.maps)) {
-  constexpr std::int64_t kMostColumns = 4'096;
-  const std::string_view format = schema.format == nullptr ? "" : schema.format;
-  if (format != "+s" || schema.n_children < 0 || schema.n_children > kMostColumns ||
-      (schema.n_children > 0 && schema.children == nullptr)) {
-    throw Error(Code::kDataError,
-                "the Arrow stream is not a table (a struct of up to 4096 columns)");
-  }
-  schema_children_ = schema.n_children;
-  const std::vector<std::string> names = child_names(schema);
-  for (const Expected& expected : kExpected) {
-    const std::int64_t position = position_of(names, expected.name);
-    children_.push_back(position);
-    auto& slot = columns_.emplace_back();
-    if (position >= 0) slot.emplace(*schema.children[position], expected.name, expected.role);
-    if (position < 0 && expected.required) missing_column(expected.name, names);
-  }
-}
-
-void CodesImport::add(const ArrowArray& batch, Job* job) {
-  if (batch.n_children != schema_children_ || batch.length < 0 || batch.offset < 0 ||
-      (batch.n_children > 0 && batch.children == nullptr)) {
-    throw Error(Code::kDataError, "an Arrow batch does not have the columns of its schema");
-  }
-  for (std::size_t i = 0; i < columns_.size(); ++i) {
-    if (!columns_[i]) continue;
-    const ArrowArray* child = batch.children[children_[i]];
-    if (child == nullptr) {
-      throw Error(Code::kDataError,
-                  std::string("an Arrow batch lacks the column '") + kExpected[i].name + "'")
-          .at("column", kExpected[i].name);
-    }
-    columns_[i]->bind(*child, batch.offset, batch.length, rows_);
-  }
-  const bool row_bitmap = batch.null_count != 0 && batch.n_buffers == 1 && batch.buffers != nullptr;
-  const auto* valid = row_bitmap ? static_cast<const unsigned char*>(batch.buffers[0]) : nullptr;
-  for (std::int64_t row = 0; row < batch.length; ++row) {
-    if (job != nullptr && row % kRowsBetweenChecks == 0) {
-      job->progress("read arrow", static_cast<std::uint64_t>(rows_ + row), 0);
-    }
-    accounting_.read(kRows);
-    const std::int64_t bit = batch.offset + row;
-    if (valid != nullptr && (valid[bit / 8] >> (bit % 8) & 1) == 0) {
-      drop("null row");
-    } else {
-      add_row(row);
+void CodesImport::read(Job* job) {
+  while (table_.next_batch()) {
+    for (std::int64_t row = 0; row < table_.rows(); ++row) {
+      table_.report(job, row);
+      accounting_.read(kRows);
+      if (table_.is_null(row)) {
+        drop("null row");
+      } else {
+        add_row(row);
+      }
     }
   }
-  rows_ += batch.length;
 }
 
 void CodesImport::add_row(std::int64_t row) {
@@ -255,11 +118,11 @@ RawVisit* CodesImport::visit_of(std::int64_t row) {
     drop(patient.empty() ? "no patient" : "no visit");
     return nullptr;
   }
-  return &table_.visit(patient, visit);
+  return &raw_.visit(patient, visit);
 }
 
 void CodesImport::add_time(std::int64_t row, RawVisit& visit) const {
-  if (!columns_[kTime] || column(kTime).is_null(row)) return;
+  if (!table_.has(kTime) || column(kTime).is_null(row)) return;
   const std::int64_t time = column(kTime).time(row);
   visit.time = visit.time == kNoTime ? time : std::min(visit.time, time);
 }
@@ -308,16 +171,13 @@ Cohort CodesImport::finish() && {
   Json versions = Json::object();
   for (const auto& [name, print] : maps_.versions()) versions[name] = print;
   Json provenance{{"format", "arrow"}, {"maps", std::move(versions)}};
-  return apply_policy(std::move(table_).take(), policy_, accounting_, std::move(provenance));
+  return apply_policy(std::move(raw_).take(), policy_, accounting_, std::move(provenance));
 }
 
 }  // namespace
 
 Cohort import_cohort_stream(ArrowArrayStream* in, const CohortPolicy& policy, Job* job) {
-  if (in == nullptr || in->release == nullptr) {
-    throw Error(Code::kInvalidArgument, "the Arrow stream is null or was released before");
-  }
-  Stream stream(in);
+  ArrowTableReader table(in);
   if (policy.med_window == "first_day") {
     throw Error(
         Code::kInvalidArgument,
@@ -325,17 +185,9 @@ Cohort import_cohort_stream(ArrowArrayStream* in, const CohortPolicy& policy, Jo
         "days; expected 'stay'")
         .at("option", "med_window");
   }
-  Owned<ArrowSchema> schema;
-  stream.schema(schema.value);
-  if (schema.value.release == nullptr) {
-    throw Error(Code::kDataError, "the Arrow producer gave a released schema");
-  }
-  CodesImport import(policy, schema.value);
-  for (;;) {
-    Owned<ArrowArray> batch;
-    if (!stream.next(batch.value)) break;
-    import.add(batch.value, job);
-  }
+  table.open(expected_columns());
+  CodesImport import(policy, table);
+  import.read(job);
   return std::move(import).finish();
 }
 

@@ -51,7 +51,7 @@ std::int64_t type_number(ColumnType type) {
       return kTimestampType;
     case ColumnType::kInt32:
     case ColumnType::kInt64:
-    case ColumnType::kReal:  // no table of a cohort has these three
+    case ColumnType::kReal:  // no table written this way has these three
     case ColumnType::kFloat:
     case ColumnType::kFlag:
       break;
@@ -150,8 +150,7 @@ void write_batch(const ArrowBatch& batch, std::ostream& out) {
 
 }  // namespace
 
-void write_arrow_ipc(const Cohort& cohort, const std::string& table, std::ostream& out) {
-  TableCursor cursor(cohort, table);
+void write_arrow_ipc(RowCursor& cursor, std::ostream& out) {
   write_schema(cursor.columns(), out);
   for (;;) {
     const ArrowBatch batch = next_batch(cursor);

@@ -4,13 +4,12 @@
 #pragma once
 
 #include <iosfwd>
-#include <string>
 
-#include "cpp/core/data/cohort.h"
+#include "cpp/core/data/table.h"
 
 namespace theriac::data {
 
-// Same columns as export_cohort_stream. Throws kInvalidArgument for an unknown table.
-void write_arrow_ipc(const Cohort& cohort, const std::string& table, std::ostream& out);
+// The rows that are left. Columns are text, integers and times.
+void write_arrow_ipc(RowCursor& cursor, std::ostream& out);
 
 }  // namespace theriac::data

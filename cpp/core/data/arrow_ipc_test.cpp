@@ -169,7 +169,7 @@ TEST(ArrowIpc, EmptyAndLongTables) {
 
 TEST(ArrowIpc, UnknownTable) {
   std::ostringstream out;
-  EXPECT_THROW(write_arrow_ipc(small_cohort(), "code", out), Error);
+  EXPECT_THROW(export_table(small_cohort(), "code", "arrow", out), Error);
   EXPECT_EQ(out.str(), "");
 }
 

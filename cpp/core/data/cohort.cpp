@@ -8,6 +8,7 @@
 #include "cpp/core/base/error.h"
 #include "cpp/core/base/hash.h"
 #include "cpp/core/base/utf8.h"
+#include "cpp/core/data/column_checks.h"
 
 namespace theriac::data {
 namespace {
@@ -17,24 +18,10 @@ constexpr std::array<Field, kFieldCount> kFields = {Field::kDiagnoses, Field::kP
 
 std::size_t at(Field field) { return static_cast<std::size_t>(field); }
 
-[[noreturn]] void bad_column(const std::string& column, const std::string& what) {
-  throw Error(Code::kDataError, "cohort column '" + column + "' " + what).at("column", column);
-}
+constexpr const char* kKind = "cohort";
 
-// CSR offsets: one more than `rows`, from 0 to `members`, never falling.
-void check_offsets(const std::vector<std::int64_t>& offsets, std::size_t rows, std::size_t members,
-                   const std::string& column) {
-  if (offsets.size() != rows + 1) {
-    bad_column(column, "has " + std::to_string(offsets.size()) + " entries; expected " +
-                           std::to_string(rows + 1));
-  }
-  if (offsets.front() != 0 || offsets.back() != static_cast<std::int64_t>(members)) {
-    bad_column(column, "does not run from 0 to " + std::to_string(members));
-  }
-  const auto fall = std::adjacent_find(offsets.begin(), offsets.end(), std::greater<>());
-  if (fall != offsets.end()) {
-    bad_column(column, "falls at entry " + std::to_string(fall - offsets.begin() + 1));
-  }
+[[noreturn]] void bad_column(const std::string& column, const std::string& what) {
+  data::bad_column(kKind, column, what);
 }
 
 void check_utf8(const std::string& text, const std::string& column, std::size_t position) {
@@ -78,7 +65,7 @@ void check_sets(const CohortColumns& columns, Field field) {
   const std::vector<std::int64_t>& offsets = columns.offsets[at(field)];
   const std::vector<std::int32_t>& ids = columns.ids[at(field)];
   const std::int32_t vocabulary = columns.vocabularies[at(field)].size();
-  check_offsets(offsets, columns.visit_ids.size(), ids.size(), column + ".offsets");
+  check_offsets(kKind, column + ".offsets", offsets, columns.visit_ids.size(), ids.size());
   std::vector<std::int64_t> last_visit(static_cast<std::size_t>(vocabulary), -1);
   for (std::size_t v = 0; v < columns.visit_ids.size(); ++v) {
     for (auto i = static_cast<std::size_t>(offsets[v]);
@@ -98,8 +85,8 @@ void check_sets(const CohortColumns& columns, Field field) {
 }
 
 void check(const CohortColumns& columns) {
-  check_offsets(columns.patient_offsets, columns.patient_ids.size(), columns.visit_ids.size(),
-                "patient_offsets");
+  check_offsets(kKind, "patient_offsets", columns.patient_offsets, columns.patient_ids.size(),
+                columns.visit_ids.size());
   if (columns.times.size() != columns.visit_ids.size()) {
     bad_column("times", "has " + std::to_string(columns.times.size()) + " entries; expected " +
                             std::to_string(columns.visit_ids.size()));

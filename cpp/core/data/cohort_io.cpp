@@ -5,14 +5,12 @@
 
 #include "cpp/core/base/file.h"
 #include "cpp/core/data/column_file.h"
+#include "cpp/core/data/stored_header.h"
 
 namespace theriac::data {
 namespace {
 
-constexpr std::int64_t kFormatVersion = 1;
-constexpr std::uint64_t kHeaderLimit = std::uint64_t{64} << 20;
-constexpr const char* kHeaderFile = "dataset.json";
-constexpr const char* kColumnFile = "columns.bin";
+constexpr const char* kKind = "cohort";
 
 std::string name_of(int field) { return std::string(field_name(static_cast<Field>(field))); }
 
@@ -44,7 +42,7 @@ Json header_json(const Cohort& cohort, Json columns) {
     vocabularies[name_of(f)] = vocabulary_json(cohort.vocabulary(static_cast<Field>(f)));
     counts[name_of(f)] = cohort.ids(static_cast<Field>(f)).size();
   }
-  return Json{{"kind", "cohort"},
+  return Json{{"kind", kKind},
               {"format_version", kFormatVersion},
               {"fingerprint", cohort.fingerprint()},
               {"counts", std::move(counts)},
@@ -54,83 +52,28 @@ Json header_json(const Cohort& cohort, Json columns) {
               {"vocabularies", std::move(vocabularies)}};
 }
 
-// dataset.json of untrusted origin; every complaint names the file and the member.
-class Header {
- public:
-  explicit Header(const std::filesystem::path& file)
-      : file_(file.string()),
-        json_(parse_json(read_file(file, kHeaderLimit), file_, Code::kDataError,
-                         {.bytes = kHeaderLimit})) {
-    if (!json_.is_object()) fail("", "the document is not an object");
-    check_kind();
+codes::MedicalCode medical_code(const StoredHeader& header, const Json& entry,
+                                const std::string& key, std::size_t position) {
+  const bool pair =
+      entry.is_array() && entry.size() == 2 && entry[0].is_string() && entry[1].is_string();
+  const auto system = pair ? codes::system_from_name(entry[0].get_ref<const std::string&>())
+                           : std::optional<codes::System>();
+  if (!system) {
+    header.fail(key, "entry " + std::to_string(position) + " is not a [system, code] pair");
   }
+  return {*system, entry[1].get<std::string>()};
+}
 
-  const Json& member(const char* key) const {
-    const auto found = json_.find(key);
-    if (found == json_.end()) fail(key, "is missing");
-    return *found;
-  }
-
-  Json object(const char* key) const {
-    const Json& value = member(key);
-    if (!value.is_object()) fail(key, "is not an object");
-    return value;
-  }
-
-  Vocabulary vocabulary(int field) const {
-    const std::string key = "vocabularies/" + name_of(field);
-    const Json& all = member("vocabularies");
-    const auto found = all.is_object() ? all.find(name_of(field)) : all.end();
-    if (found == all.end() || !found->is_array()) fail(key, "is missing or not an array");
-    std::vector<codes::MedicalCode> codes;
-    codes.reserve(found->size());
-    for (const Json& entry : *found) codes.push_back(medical_code(entry, key, codes.size()));
-    return Vocabulary(std::move(codes));
-  }
-
-  void check_fingerprint(const std::string& actual) const {
-    const Json& stated = member("fingerprint");
-    if (!stated.is_string() || stated.get_ref<const std::string&>() != actual) {
-      fail("fingerprint", "does not match the content");
-    }
-  }
-
- private:
-  [[noreturn]] void fail(const std::string& key, const std::string& what) const {
-    throw Error(Code::kDataError,
-                "'" + file_ + "': " + (key.empty() ? "" : "'" + key + "' ") + what)
-        .at("file", file_)
-        .at("json_path", key);
-  }
-
-  void check_kind() const {
-    const Json& kind = member("kind");
-    if (kind != "cohort") fail("kind", "is not \"cohort\"");
-    const Json& version = member("format_version");
-    if (!version.is_number_integer()) fail("format_version", "is not an integer");
-    if (version != kFormatVersion) {
-      throw Error(Code::kIncompatible, "'" + file_ + "' has format version " + dump_json(version) +
-                                           "; this build reads version " +
-                                           std::to_string(kFormatVersion))
-          .at("file", file_);
-    }
-  }
-
-  codes::MedicalCode medical_code(const Json& entry, const std::string& key,
-                                  std::size_t position) const {
-    const bool pair =
-        entry.is_array() && entry.size() == 2 && entry[0].is_string() && entry[1].is_string();
-    const auto system = pair ? codes::system_from_name(entry[0].get_ref<const std::string&>())
-                             : std::optional<codes::System>();
-    if (!system) {
-      fail(key, "entry " + std::to_string(position) + " is not a [system, code] pair");
-    }
-    return {*system, entry[1].get<std::string>()};
-  }
-
-  std::string file_;
-  Json json_;
-};
+Vocabulary read_vocabulary(const StoredHeader& header, int field) {
+  const std::string key = "vocabularies/" + name_of(field);
+  const Json& all = header.member("vocabularies");
+  const auto found = all.is_object() ? all.find(name_of(field)) : all.end();
+  if (found == all.end() || !found->is_array()) header.fail(key, "is missing or not an array");
+  std::vector<codes::MedicalCode> codes;
+  codes.reserve(found->size());
+  for (const Json& entry : *found) codes.push_back(medical_code(header, entry, key, codes.size()));
+  return Vocabulary(std::move(codes));
+}
 
 }  // namespace
 
@@ -142,7 +85,8 @@ void save_cohort(const Cohort& cohort, const std::filesystem::path& directory, b
 }
 
 Cohort load_cohort(const std::filesystem::path& directory) {
-  const Header header(directory / kHeaderFile);
+  const StoredHeader header(directory);
+  header.need_kind(kKind);
   const ColumnReader reader(directory / kColumnFile, header.member("columns"));
   CohortColumns columns;
   columns.patient_ids = reader.texts("patient_ids");
@@ -153,7 +97,7 @@ Cohort load_cohort(const std::filesystem::path& directory) {
     const auto field = static_cast<std::size_t>(f);
     columns.offsets[field] = reader.int64s(name_of(f) + ".offsets");
     columns.ids[field] = reader.int32s(name_of(f) + ".ids");
-    columns.vocabularies[field] = header.vocabulary(f);
+    columns.vocabularies[field] = read_vocabulary(header, f);
   }
   columns.accounting = header.object("accounting");
   columns.provenance = header.object("provenance");

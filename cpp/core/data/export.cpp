@@ -1,4 +1,4 @@
-// Tables of a cohort as text.
+// Tables as text; those of a cohort.
 
 #include <algorithm>
 #include <ostream>
@@ -11,6 +11,7 @@
 #include "cpp/core/data/arrow_ipc.h"
 #include "cpp/core/data/cohort_io.h"
 #include "cpp/core/data/table.h"
+#include "cpp/core/data/text_table.h"
 
 namespace theriac::data {
 namespace {
@@ -84,7 +85,7 @@ std::string csv_cell(const TableColumn& column, const Cell& cell) {
   return {};
 }
 
-void write_csv(TableCursor cursor, std::ostream& out) {
+void write_csv(RowCursor& cursor, std::ostream& out) {
   const auto columns = cursor.columns();
   for (std::size_t i = 0; i < columns.size(); ++i) out << (i ? "," : "") << columns[i].name;
   out << '\n';
@@ -114,7 +115,7 @@ Json json_cell(const TableColumn& column, const Cell& cell) {
   return nullptr;
 }
 
-void write_json_lines(TableCursor cursor, std::ostream& out) {
+void write_json_lines(RowCursor& cursor, std::ostream& out) {
   const auto columns = cursor.columns();
   while (cursor.next()) {
     const auto row = cursor.row();
@@ -126,32 +127,51 @@ void write_json_lines(TableCursor cursor, std::ostream& out) {
   }
 }
 
-[[noreturn]] void unknown_format(const std::string& format) {
-  const std::string near = nearest_name(format, {"csv", "jsonl", "arrow"});
-  throw Error(Code::kInvalidArgument, "unknown format '" + format +
-                                          "'; expected csv, jsonl or arrow" +
+}  // namespace
+
+std::string listed(const std::vector<std::string>& names) {
+  std::string list;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    list += (i == 0 ? "" : i + 1 == names.size() ? " or " : ", ") + names[i];
+  }
+  return list;
+}
+
+void unknown_format(const std::string& format, const std::vector<std::string>& formats) {
+  const std::string near = nearest_name(format, formats);
+  throw Error(Code::kInvalidArgument, "unknown format '" + format + "'; expected " +
+                                          listed(formats) +
                                           (near.empty() ? "" : " (nearest: " + near + ")"))
       .at("format", format);
 }
 
-}  // namespace
+void write_rows(RowCursor& cursor, const std::string& format,
+                const std::vector<std::string>& formats, std::ostream& out) {
+  if (format == "csv") {
+    write_csv(cursor, out);
+  } else if (format == "jsonl") {
+    write_json_lines(cursor, out);
+  } else if (format == "arrow") {
+    write_arrow_ipc(cursor, out);
+  } else {
+    unknown_format(format, formats);
+  }
+}
+
+void finish_table(const std::string& table, std::ostream& out) {
+  out.flush();
+  if (!out) throw Error(Code::kIoError, "table '" + table + "' could not be written whole");
+}
 
 void export_table(const Cohort& cohort, const std::string& table, const std::string& format,
                   std::ostream& out) {
   TableCursor cursor(cohort, table);  // first of all: complains about an unknown table
-  if (format == "csv") {
-    write_csv(std::move(cursor), out);
-  } else if (format == "jsonl" && table == "patients") {
+  if (format == "jsonl" && table == "patients") {
     write_patients(cohort, out);
-  } else if (format == "jsonl") {
-    write_json_lines(std::move(cursor), out);
-  } else if (format == "arrow") {
-    write_arrow_ipc(cohort, table, out);
   } else {
-    unknown_format(format);
+    write_rows(cursor, format, {"csv", "jsonl", "arrow"}, out);
   }
-  out.flush();
-  if (!out) throw Error(Code::kIoError, "table '" + table + "' could not be written whole");
+  finish_table(table, out);
 }
 
 }  // namespace theriac::data

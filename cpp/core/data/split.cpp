@@ -1,12 +1,12 @@
 #include "cpp/core/data/split.h"
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 #include <utility>
 
 #include "cpp/core/base/error.h"
 #include "cpp/core/base/random.h"
+#include "cpp/core/data/split_parts.h"
 
 namespace theriac::data {
 namespace {
@@ -16,14 +16,6 @@ using Positions = std::vector<std::int64_t>;
 struct Parts {
   Positions train, valid, test;
 };
-
-// int(share * n), robust to a share such as 1 - 0.1 - 0.1 that falls just short of its decimal
-// value.
-std::size_t cut(double share, std::size_t n) {
-  constexpr double kRounding = 1e-9;
-  const double exact = share * static_cast<double>(n);
-  return std::min(n, static_cast<std::size_t>(std::floor(exact + kRounding)));
-}
 
 Positions slice(const Positions& order, std::size_t first, std::size_t last) {
   Positions part(order.begin() + static_cast<std::ptrdiff_t>(first),
@@ -35,8 +27,8 @@ Positions slice(const Positions& order, std::size_t first, std::size_t last) {
 // Train first, then validation, then test along `order`.
 Parts by_share(const Positions& order, const SplitOptions& options) {
   const std::size_t n = order.size();
-  const std::size_t train = cut(1 - options.valid - options.test, n);
-  const std::size_t valid = std::max(train, cut(1 - options.test, n));
+  const std::size_t train = share_of(1 - options.valid - options.test, n);
+  const std::size_t valid = std::max(train, share_of(1 - options.test, n));
   return {slice(order, 0, train), slice(order, train, valid), slice(order, valid, n)};
 }
 
@@ -75,7 +67,7 @@ Parts by_fold(const Positions& order, const SplitOptions& options) {
   Positions test, rest;
   for (std::int64_t i = 0; i < patients; ++i)
     (i % options.folds == options.fold ? test : rest).push_back(order[static_cast<std::size_t>(i)]);
-  const std::size_t valid = std::min(rest.size(), cut(options.valid, order.size()));
+  const std::size_t valid = std::min(rest.size(), share_of(options.valid, order.size()));
   return {slice(rest, 0, rest.size() - valid), slice(rest, rest.size() - valid, rest.size()),
           slice(test, 0, test.size())};
 }
@@ -137,11 +129,8 @@ Cohort select(const Cohort& cohort, const Positions& patients, Json provenance) 
   return Cohort(std::move(columns));
 }
 
-Json part_provenance(const Cohort& cohort, Json how) {
-  Json provenance = cohort.provenance();
-  how["parent"] = cohort.fingerprint();
-  provenance["part_of"] = std::move(how);
-  return provenance;
+Json provenance_of_part(const Cohort& cohort, Json how) {
+  return part_provenance(cohort.provenance(), cohort.fingerprint(), std::move(how));
 }
 
 }  // namespace
@@ -164,23 +153,18 @@ const OptionTable<SplitOptions>& SplitOptions::table() {
 }
 
 SplitParts split_cohort(const Cohort& cohort, const SplitOptions& options) {
-  const double test = options.how == "fold" ? 0 : options.test;
-  if (!(options.valid >= 0 && test >= 0 && options.valid + test <= 1)) {
-    throw Error(Code::kInvalidArgument,
-                "options 'valid' and 'test' must be 0 or more and together at most 1")
-        .at("option", "valid");
-  }
+  check_shares(options.valid, options.how == "fold" ? 0 : options.test);
   const Parts parts = divide(cohort, options);
   const auto part = [&](const Positions& patients, const char* name) {
     Json how = SplitOptions::table().effective_json(options);
     how["part"] = name;
-    return select(cohort, patients, part_provenance(cohort, std::move(how)));
+    return select(cohort, patients, provenance_of_part(cohort, std::move(how)));
   };
   return {part(parts.train, "train"), part(parts.valid, "valid"), part(parts.test, "test")};
 }
 
 Cohort select_patients(const Cohort& cohort, const std::vector<std::int64_t>& patients) {
-  return select(cohort, patients, part_provenance(cohort, Json{{"part", "selection"}}));
+  return select(cohort, patients, provenance_of_part(cohort, Json{{"part", "selection"}}));
 }
 
 }  // namespace theriac::data

@@ -5,6 +5,7 @@
 #include "cpp/core/base/error.h"
 #include "cpp/core/base/options.h"
 #include "cpp/core/data/cohort_io.h"
+#include "cpp/core/data/text_table.h"
 
 namespace theriac::data {
 namespace {
@@ -25,6 +26,15 @@ constexpr TableColumn kVocabularyColumns[] = {{"field", ColumnType::kText},
 
 std::vector<std::string> table_names() { return {"patients", "visits", "codes", "vocabulary"}; }
 
+void unknown_table(const std::string& kind, const std::string& table,
+                   const std::vector<std::string>& tables) {
+  const std::string near = nearest_name(table, tables);
+  throw Error(Code::kInvalidArgument, kind + " has no table '" + table + "'; expected " +
+                                          listed(tables) +
+                                          (near.empty() ? "" : " (nearest: " + near + ")"))
+      .at("table", table);
+}
+
 TableCursor::TableCursor(const Cohort& cohort, std::string_view table) : cohort_(&cohort) {
   if (table == "patients") {
     columns_ = kPatientColumns;
@@ -39,11 +49,7 @@ TableCursor::TableCursor(const Cohort& cohort, std::string_view table) : cohort_
     columns_ = kVocabularyColumns;
     next_ = &TableCursor::next_vocabulary;
   } else {
-    const std::string near = nearest_name(table, table_names());
-    throw Error(Code::kInvalidArgument, "a cohort has no table '" + std::string(table) +
-                                            "'; expected patients, visits, codes or vocabulary" +
-                                            (near.empty() ? "" : " (nearest: " + near + ")"))
-        .at("table", std::string(table));
+    unknown_table("a cohort", std::string(table), table_names());
   }
 }
 

@@ -1,4 +1,4 @@
-// The tables of a cohort, row by row: one definition behind CSV, JSON lines and Arrow.
+// Tables row by row: one definition behind CSV, JSON lines and Arrow. Those of a cohort:
 //
 //   patients    patient, visits (count)
 //   visits      patient, visit, time
@@ -9,6 +9,7 @@
 #include <array>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -33,16 +34,31 @@ struct Cell {
 
 inline constexpr std::size_t kMaxTableColumns = 6;
 
-// Walks one table. The cohort must outlive it, and the texts of a row are views into the cohort.
-class TableCursor {
+// Walks one table of a data set, which must outlive it; the texts of a row are views into it.
+class RowCursor {
+ public:
+  virtual ~RowCursor() = default;
+  std::span<const TableColumn> columns() const noexcept { return columns_; }
+  // Moves to the next row; false at the end. `row()` has one cell a column.
+  virtual bool next() = 0;
+  std::span<const Cell> row() const noexcept { return {row_.data(), columns_.size()}; }
+
+ protected:
+  RowCursor() = default;
+  RowCursor(const RowCursor&) = default;
+  RowCursor& operator=(const RowCursor&) = default;
+
+  std::span<const TableColumn> columns_;
+  std::array<Cell, kMaxTableColumns> row_;
+};
+
+// Of a cohort.
+class TableCursor final : public RowCursor {
  public:
   // Throws kInvalidArgument naming the nearest table.
   TableCursor(const Cohort& cohort, std::string_view table);
 
-  std::span<const TableColumn> columns() const noexcept { return columns_; }
-  // Moves to the next row; false at the end. `row()` has one cell a column.
-  bool next() { return (this->*next_)(); }
-  std::span<const Cell> row() const noexcept { return {row_.data(), columns_.size()}; }
+  bool next() override { return (this->*next_)(); }
 
  private:
   bool next_patient();
@@ -52,12 +68,14 @@ class TableCursor {
   void find_patient();  // of visit_
 
   const Cohort* cohort_;
-  std::span<const TableColumn> columns_;
   bool (TableCursor::*next_)() = nullptr;
   std::int64_t patient_ = 0, visit_ = 0;
   int field_ = 0;
   std::size_t position_ = 0;  // within the visit's set, or within the vocabulary
-  std::array<Cell, kMaxTableColumns> row_;
 };
+
+// kInvalidArgument for a table that `kind` ("a cohort") does not have, naming all and the nearest.
+[[noreturn]] void unknown_table(const std::string& kind, const std::string& table,
+                                const std::vector<std::string>& tables);
 
 }  // namespace theriac::data
