@@ -52,7 +52,11 @@ ReadProgress::ReadProgress(Job& job, const std::vector<std::filesystem::path>& f
 }
 
 std::unique_ptr<ByteSource> ReadProgress::open(const std::filesystem::path& file) {
-  return std::make_unique<ProgressSource>(open_source(file), *this);
+  return watch(open_source(file));
+}
+
+std::unique_ptr<ByteSource> ReadProgress::watch(std::unique_ptr<ByteSource> source) {
+  return std::make_unique<ProgressSource>(std::move(source), *this);
 }
 
 void ReadProgress::advance(std::uint64_t bytes) {

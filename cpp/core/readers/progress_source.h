@@ -17,9 +17,11 @@ namespace theriac::readers {
 class ReadProgress {
  public:
   ReadProgress(Job& job, const std::vector<std::filesystem::path>& files);
+  ReadProgress(Job& job, std::uint64_t total) : job_(job), total_(total) {}
   // Opens one of the files; reading from it moves this progress, and throws kCancelled when asked.
   // The progress must outlive the source.
   std::unique_ptr<ByteSource> open(const std::filesystem::path& file);
+  std::unique_ptr<ByteSource> watch(std::unique_ptr<ByteSource> source);  // the same for any source
   void advance(std::uint64_t bytes);
 
  private:
