@@ -13,8 +13,8 @@
 namespace theriac::augment {
 namespace {
 
-const std::vector<std::string> kOps{"crop",       "reorder", "window",  "mask",
-                                    "substitute", "insert",  "tmask_r", "tmask_b"};
+const std::vector<std::string> kOps{"crop",   "reorder", "window",  "mask",   "substitute",
+                                    "insert", "tmask_r", "tmask_b", "tnoise", "original"};
 constexpr std::int64_t kMostCopies = 10'000;
 constexpr std::size_t kMostIds = 100'000'000;  // of all copies together
 
@@ -46,7 +46,8 @@ const OptionTable<AugmenterOptions>& AugmenterOptions::table() {
               "op", &O::op, kOps,
               "tmask_r removes items, tmask_b puts mask_id 0 in their place, mask puts mask_id, "
               "substitute a similar item; insert adds similar items, crop keeps a run, window "
-              "a run of fixed length, reorder shuffles one")
+              "a run of fixed length, reorder shuffles one; tnoise adds noise to item and user "
+              "vectors, original changes nothing (see shift)")
           .real("ratio", &O::ratio, {0, 1, false, true},
                 "share of the history that changes (crop: that is kept), rounded down")
           .real("ratio_high", &O::ratio_high, {0, 1, false, true},
@@ -70,7 +71,28 @@ const OptionTable<AugmenterOptions>& AugmenterOptions::table() {
                    "longer histories stay alone; 0: none is too long")
           .integer("seed", &O::seed, {}, "of the draws")
           .flag("coserec_start", &O::coserec_start,
-                "crop, reorder: a run never reaches the last item, as in CoSeRec's code");
+                "crop, reorder: a run never reaches the last item, as in CoSeRec's code")
+          .choice(
+              "mask_as", &O::mask_as, {"id", "zero", "block"},
+              "tmask_b: id 0 in the item's place, as the authors' code does; a vector of zeros; or "
+              "a step that is skipped and never read from (the last two need a model)")
+          .choice(
+              "similar", &O::similar, {"host", "dot", "cosine", "item_cf", "item_cf_iuf", "hybrid"},
+              "substitute, insert: whose similar items; the host's own table, or a model's: by its "
+              "item vectors (dot, cosine), by users in common (item_cf, item_cf_iuf), hybrid: "
+              "the better of dot and item_cf_iuf")
+          .integer("input_copies", &O::input_copies, {0, kMostCopies},
+                   "tnoise: copies with noise on item vectors")
+          .integer("output_copies", &O::output_copies, {0, kMostCopies},
+                   "tnoise: copies with noise on the user vector")
+          .real("noise_low", &O::noise_low, {-1e6, 1e6}, "tnoise: item vectors, lower end")
+          .real("noise_high", &O::noise_high, {-1e6, 1e6}, "tnoise: item vectors, upper end")
+          .real("output_low", &O::output_low, {-1e6, 1e6}, "tnoise: user vector, lower end")
+          .real("output_high", &O::output_high, {-1e6, 1e6}, "tnoise: user vector, upper end")
+          .flag("expected_noise", &O::expected_noise,
+                "tnoise: the mean of the noise on the user vector instead of draws")
+          .real("shift", &O::shift, {-1e6, 1e6},
+                "added to every dimension of the user vector (needs a model)");
   return table;
 }
 
@@ -102,8 +124,8 @@ class Augmenter::Draws {
 Augmenter::Augmenter(AugmenterOptions options, std::int32_t items,
                      std::shared_ptr<const SimilarityTable> similar)
     : options_(std::move(options)), op_(Op::kRemove), items_(items), similar_(std::move(similar)) {
-  constexpr Op kOrder[] = {Op::kCrop,       Op::kReorder, Op::kWindow, Op::kMask,
-                           Op::kSubstitute, Op::kInsert,  Op::kRemove, Op::kMask};
+  constexpr Op kOrder[] = {Op::kCrop,   Op::kReorder, Op::kWindow, Op::kMask,  Op::kSubstitute,
+                           Op::kInsert, Op::kRemove,  Op::kMask,   Op::kNoise, Op::kOriginal};
   const auto named = std::find(kOps.begin(), kOps.end(), options_.op);
   if (named == kOps.end()) refuse("op", "'" + options_.op + "' is none");
   op_ = kOrder[named - kOps.begin()];
@@ -120,7 +142,25 @@ Augmenter::Augmenter(AugmenterOptions options, std::int32_t items,
     refuse("copies", "expected 1 to " + std::to_string(kMostCopies));
   }
   if (options_.window < 1) refuse("window", "expected at least 1");
+  if (options_.mask_as != "id" && options_.op != "tmask_b") {
+    refuse("mask_as",
+           "'" + options_.op + "' puts ids; only tmask_b knows '" + options_.mask_as + "'");
+  }
+  if (op_ == Op::kNoise) {
+    const auto is_interval = [](double low, double high) { return low <= high; };  // not NaN
+    if (!is_interval(options_.noise_low, options_.noise_high)) {
+      refuse("noise_high", "expected at least noise_low");
+    }
+    if (!is_interval(options_.output_low, options_.output_high)) {
+      refuse("output_high", "expected at least output_low");
+    }
+    if (options_.input_copies + options_.output_copies < 1) {
+      refuse("input_copies", "expected at least one copy of either kind");
+    }
+  }
+  if (!std::isfinite(options_.shift)) refuse("shift", "expected a finite number");
   const bool needs_similar = op_ == Op::kSubstitute || op_ == Op::kInsert;
+  if (needs_similar && similar_ == nullptr && options_.similar != "host") return;
   if (needs_similar && similar_ == nullptr) {
     refuse("op", "'" + options_.op + "' needs a table of similar items");
   }
@@ -131,7 +171,33 @@ Augmenter::Augmenter(AugmenterOptions options, std::int32_t items,
   if (needs_similar) items_ = similar_->items();
 }
 
+bool Augmenter::marks_items() const noexcept { return options_.mask_as != "id"; }
+bool Augmenter::adds_noise() const noexcept { return op_ == Op::kNoise; }
+bool Augmenter::wants_table() const noexcept {
+  return (op_ == Op::kSubstitute || op_ == Op::kInsert) && similar_ == nullptr;
+}
+Augmenter Augmenter::with_table(std::shared_ptr<const SimilarityTable> similar) const {
+  const std::int32_t items = similar->items();
+  return Augmenter(options_, items, std::move(similar));
+}
+
+void Noise::add_to(std::span<float> x, std::size_t token) const {
+  if (high == low) {  // a constant
+    for (float& value : x) value += static_cast<float>(low);
+    return;
+  }
+  // What a token gets depends neither on the history's length nor on which other tokens there are.
+  Random random(seed, "tnoise " + std::to_string(copy) + " " + std::to_string(token), key);
+  for (float& value : x) value += static_cast<float>(random.uniform(low, high));
+}
+
 void Augmenter::check(IdSpan history) const {
+  if (wants_table()) {
+    throw Error(Code::kInvalidState,
+                "augmenter, similar: '" + options_.similar +
+                    "' is a model's table; set the augmenter on a session of one")
+        .at("option", "similar");
+  }
   if (history.empty()) throw Error(Code::kInvalidArgument, "the history is empty");
   for (std::size_t i = 0; i < history.size(); ++i) {
     const bool known = history[i] >= 1 && (items_ == 0 || history[i] <= items_);
@@ -260,12 +326,63 @@ bool Augmenter::enumerate(IdSpan history, std::vector<Ids>& out) const {
   }
 }
 
+// tmask_b put 0 where an item is masked, and no other id is 0.
+void Augmenter::mark(Copies& copies) const {
+  if (!marks_items()) return;
+  const auto as =
+      static_cast<std::uint8_t>(options_.mask_as == "block" ? Mark::kBlocked : Mark::kZero);
+  copies.marks.resize(copies.ids.size());
+  for (std::size_t i = 0; i < copies.ids.size(); ++i) copies.marks[i] = copies.ids[i] == 0 ? as : 0;
+}
+
+// TNoise, section 7.4 of the paper's code: copies whose item vectors are noisy, and as many clean ones as
+// need be, all alike, with noise on their user vectors.
+Copies Augmenter::with_noise(IdSpan history, std::uint64_t key) const {
+  Copies out;
+  const auto seed = static_cast<std::uint64_t>(options_.seed);
+  const auto noisy = static_cast<std::size_t>(options_.input_copies);
+  const auto clean = static_cast<std::size_t>(options_.output_copies);
+  if (history.size() > kMostIds / (noisy + 1)) {
+    refuse("input_copies", "so many copies of a history of " + std::to_string(history.size()) +
+                               " items are more than " + std::to_string(kMostIds) + " ids");
+  }
+  const double copies_share = 1 - options_.original_weight;
+  const double each = copies_share / static_cast<double>(noisy + clean);
+  const auto add = [&](double weight, const Noise& noise) {
+    out.ids.insert(out.ids.end(), history.begin(), history.end());
+    out.offsets.push_back(out.ids.size());
+    out.weights.push_back(weight);
+    out.noise.push_back(noise);
+  };
+  const double alone = options_.original_weight + each * static_cast<double>(clean);
+  if (alone > 0) add(alone, {});
+  for (std::size_t c = 0; c < noisy; ++c) {
+    // Items' noise and users' noise are of different streams: copies count on.
+    add(each, {options_.noise_low, options_.noise_high, seed, key, c});
+  }
+  if (clean > 0 && options_.expected_noise) {
+    const double mean = (options_.output_low + options_.output_high) / 2;
+    out.output_noise.push_back({mean, mean, seed, key, 0});
+    out.output_share = each * static_cast<double>(clean);
+  } else {
+    for (std::size_t c = 0; c < clean; ++c)
+      out.output_noise.push_back({options_.output_low, options_.output_high, seed, key, noisy + c});
+    out.output_share = each;
+  }
+  return out;
+}
+
 Copies Augmenter::apply(IdSpan history, std::optional<std::uint64_t> key) const {
   check(history);
   const auto length = static_cast<std::int64_t>(history.size());
-  const bool alone = length < options_.min_length ||
-                     (options_.max_length > 0 && length > options_.max_length) ||
-                     options_.original_weight == 1;
+  const bool outside =
+      length < options_.min_length || (options_.max_length > 0 && length > options_.max_length);
+  const bool alone = outside || options_.original_weight == 1 || op_ == Op::kOriginal;
+  if (!alone && op_ == Op::kNoise) {
+    Copies out = with_noise(history, key.value_or(key_of(history)));
+    out.shift = options_.shift;
+    return out;
+  }
   std::vector<Ids> made;
   std::vector<double> weights;
   if (alone || options_.original_weight > 0) {
@@ -314,6 +431,8 @@ Copies Augmenter::apply(IdSpan history, std::optional<std::uint64_t> key) const 
     out.offsets.push_back(out.ids.size());
     out.weights.push_back(weights[c]);
   }
+  mark(out);
+  out.shift = outside ? 0 : options_.shift;
   return out;
 }
 

@@ -340,6 +340,108 @@ TEST(Augmenter, SharesCanBeDrawn) {
   EXPECT_THAT(lengths, ElementsAre(2, 3, 4, 5, 6, 7, 8, 9));
 }
 
+// ---- what needs a model --------------------------------------------------------------------------
+
+TEST(Augmenter, MarksMaskedSteps) {
+  AugmenterOptions o = options("tmask_b");
+  const Ids history{4, 5, 6, 7};
+  EXPECT_TRUE(Augmenter(o).apply(history).marks.empty());
+  for (const auto& [as, mark] :
+       {std::pair{"zero", Mark::kZero}, std::pair{"block", Mark::kBlocked}}) {
+    o.mask_as = as;
+    const Augmenter augmenter(o);
+    EXPECT_TRUE(augmenter.marks_items());
+    const Copies copies = augmenter.apply(history);
+    ASSERT_EQ(copies.marks.size(), copies.ids.size());
+    for (std::size_t i = 0; i < copies.ids.size(); ++i) {
+      EXPECT_EQ(copies.marks[i],
+                copies.ids[i] == 0 ? static_cast<std::uint8_t>(mark) : std::uint8_t{0});
+    }
+    EXPECT_EQ(std::count(copies.ids.begin(), copies.ids.end(), 0),
+              static_cast<std::ptrdiff_t>(copies.ids.size()) / 2);
+  }
+}
+
+// 7 noisy copies and 5 clean ones with noise on the user vector, each with a share of 1 / 12.
+TEST(Augmenter, NoiseInTwoBranches) {
+  AugmenterOptions o = options("tnoise");
+  const Ids history{4, 5, 6};
+  const Copies copies = Augmenter(o).apply(history, 9);
+  ASSERT_EQ(copies.size(), 8U);
+  ASSERT_EQ(copies.noise.size(), 8U);
+  EXPECT_NEAR(copies.weights[0], 5.0 / 12, 1e-12);
+  EXPECT_EQ(copies.noise[0].high, copies.noise[0].low);
+  std::set<std::uint64_t> streams;
+  for (std::size_t c = 1; c < 8; ++c) {
+    EXPECT_NEAR(copies.weights[c], 1.0 / 12, 1e-12);
+    EXPECT_EQ(Ids(copies.copy(c).begin(), copies.copy(c).end()), history);
+    EXPECT_EQ(copies.noise[c].low, 0.5);
+    EXPECT_EQ(copies.noise[c].high, 1);
+    streams.insert(copies.noise[c].copy);
+  }
+  ASSERT_EQ(copies.output_noise.size(), 5U);
+  EXPECT_NEAR(copies.output_share, 1.0 / 12, 1e-12);
+  for (const Noise& noise : copies.output_noise) streams.insert(noise.copy);
+  EXPECT_EQ(streams.size(), 12U);  // no two share their draws
+  EXPECT_NEAR(std::accumulate(copies.weights.begin(), copies.weights.end(), 0.0), 1, 1e-12);
+
+  o.expected_noise = true;
+  const Copies expected = Augmenter(o).apply(history, 9);
+  ASSERT_EQ(expected.output_noise.size(), 1U);
+  EXPECT_NEAR(expected.output_share, 5.0 / 12, 1e-12);
+  std::vector<float> x(4, 1);
+  expected.output_noise[0].add_to(x, 0);
+  EXPECT_THAT(x, ElementsAre(1.75F, 1.75F, 1.75F, 1.75F));
+
+  o.output_copies = 0;
+  EXPECT_EQ(Augmenter(o).apply(history).size(), 7U);
+  EXPECT_TRUE(Augmenter(o).apply(history).output_noise.empty());
+  o.original_weight = 0.25;
+  EXPECT_NEAR(Augmenter(o).apply(history).weights[0], 0.25, 1e-12);
+}
+
+TEST(Augmenter, NoiseIsOfItsStreamAlone) {
+  const Noise noise{-1, 1, 3, 4, 5};
+  std::vector<float> a(1000), b(1000), other(1000);
+  noise.add_to(a, 7);
+  noise.add_to(b, 7);
+  EXPECT_EQ(a, b);
+  EXPECT_LT(*std::max_element(a.begin(), a.end()), 1);
+  EXPECT_GE(*std::min_element(a.begin(), a.end()), -1);
+  EXPECT_NEAR(std::accumulate(a.begin(), a.end(), 0.0) / 1000, 0, 0.06);
+  for (const auto& [changed, token] :
+       {std::pair{Noise{-1, 1, 2, 4, 5}, 7}, std::pair{Noise{-1, 1, 3, 5, 5}, 7},
+        std::pair{Noise{-1, 1, 3, 4, 6}, 7}, std::pair{noise, 8}}) {
+    std::fill(other.begin(), other.end(), 0.0F);
+    changed.add_to(other, static_cast<std::size_t>(token));
+    EXPECT_NE(a, other);
+  }
+}
+
+TEST(Augmenter, AShiftIsOfWholeUsersWithinTheLengths) {
+  AugmenterOptions o = options("original");
+  o.shift = 0.3;
+  o.min_length = 2;
+  const Augmenter augmenter(o);
+  EXPECT_TRUE(augmenter.shifts());
+  EXPECT_EQ(augmenter.apply(Ids{1, 2}).shift, 0.3);
+  EXPECT_EQ(augmenter.apply(Ids{1, 2}).size(), 1U);
+  EXPECT_EQ(augmenter.apply(Ids{1}).shift, 0);
+}
+
+TEST(Augmenter, AModelsTableCanComeLater) {
+  AugmenterOptions o = options("substitute");
+  o.similar = "item_cf";
+  const Augmenter without(o);
+  EXPECT_TRUE(without.wants_table());
+  EXPECT_THAT(failure_of([&] { without.apply(Ids{1}); }),
+              HasSubstr("'item_cf' is a model's table"));
+  const Augmenter with = without.with_table(ring(6, 1));
+  EXPECT_FALSE(with.wants_table());
+  EXPECT_EQ(with.apply(Ids{1}).copy(0).front(), ring(6, 1)->of(1).front());
+  EXPECT_THAT(failure_of([&] { with.apply(Ids{7}); }), HasSubstr("expected 1 to 6"));
+}
+
 // ---- bad input -----------------------------------------------------------------------------------
 
 TEST(Augmenter, RefusesWhatMakesNoSense) {
@@ -356,6 +458,13 @@ TEST(Augmenter, RefusesWhatMakesNoSense) {
   EXPECT_THAT(bad([](auto& o) { o.copies = 0; }), HasSubstr("copies"));
   EXPECT_THAT(bad([](auto& o) { o.op = "noise"; }), HasSubstr("'noise'"));
   EXPECT_THAT(bad([](auto& o) { o.op = "insert"; }), HasSubstr("table of similar items"));
+  EXPECT_THAT(bad([](auto& o) { o.mask_as = "block"; }), HasSubstr("mask_as"));
+  EXPECT_THAT(bad([](auto& o) { o.op = "tnoise", o.noise_low = 2; }), HasSubstr("noise_high"));
+  EXPECT_THAT(bad([](auto& o) { o.op = "tnoise", o.output_high = std::nan(""); }),
+              HasSubstr("output_high"));
+  EXPECT_THAT(bad([](auto& o) { o.op = "tnoise", o.input_copies = o.output_copies = 0; }),
+              HasSubstr("input_copies"));
+  EXPECT_THAT(bad([](auto& o) { o.shift = std::nan(""); }), HasSubstr("shift"));
   EXPECT_THAT(bad([](auto& o) { o.op = "tmask_b", o.mask_id = 6; }), HasSubstr("mask_id"));
   EXPECT_THAT(failure_of([] { Augmenter(options("insert"), 5, ring(6, 1)); }),
               HasSubstr("6 items; the data has 5"));
@@ -395,6 +504,29 @@ TEST(SimilarityTable, ItemsOfTheSameUsers) {
   EXPECT_EQ(similar_by_users(lengths, 4, 1, CoOccurrence::kInverseUserFrequency).of(1).front(), 3);
   EXPECT_THAT(failure_of([&] { similar_by_users(users, 3, 2, CoOccurrence::kCount); }),
               HasSubstr("sequence 2 has item 4; expected 1 to 3"));
+}
+
+TEST(SimilarityTable, KeepsScores) {
+  const std::vector<Ids> users{{1, 2}, {2, 1, 1, 3}, {1, 3, 4}};
+  const SimilarityTable counts = similar_by_users(users, 5, 2, CoOccurrence::kCount);
+  ASSERT_EQ(counts.scores().size(), 10U);
+  EXPECT_NEAR(counts.scores()[0], 2 / std::sqrt(6.0), 1e-6);
+  EXPECT_NEAR(counts.scores()[6], 1 / std::sqrt(2.0), 1e-6);  // 4 and 3
+  EXPECT_EQ(counts.scores()[9], 0);                           // 5 has nobody
+  EXPECT_THAT(failure_of([] { SimilarityTable(2, 1, {2, 1}, {0.5F}); }), HasSubstr("1 scores"));
+}
+
+// First neighbours by one table: scores 0 to 10; by the other: 1 to 2.
+TEST(SimilarityTable, HybridTakesTheRelativelyBetter) {
+  const SimilarityTable a(3, 1, {2, 3, 1}, {0, 6, 10}), b(3, 1, {3, 1, 0}, {1, 2, 0});
+  const SimilarityTable both = hybrid(a, b);
+  EXPECT_THAT(both.of(1), ElementsAre(2));  // 0 and 0: the first table
+  EXPECT_THAT(both.of(2), ElementsAre(1));  // .6 against 1
+  EXPECT_THAT(both.of(3), ElementsAre(1));  // the other has none
+  EXPECT_THAT(failure_of([&] {
+                hybrid(a, SimilarityTable(3, 1, {2, 3, 1}));
+              }),
+              HasSubstr("with scores"));
 }
 
 TEST(SimilarityTable, RefusesTablesThatAreNone) {

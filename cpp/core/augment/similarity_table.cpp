@@ -10,8 +10,13 @@
 namespace theriac::augment {
 
 SimilarityTable::SimilarityTable(std::int32_t items, std::size_t width,
-                                 std::vector<std::int32_t> neighbours)
-    : items_(items), width_(width), neighbours_(std::move(neighbours)) {
+                                 std::vector<std::int32_t> neighbours, std::vector<float> scores)
+    : items_(items), width_(width), neighbours_(std::move(neighbours)), scores_(std::move(scores)) {
+  if (!scores_.empty() && scores_.size() != neighbours_.size()) {
+    throw Error(Code::kInvalidArgument,
+                "a similarity table has " + std::to_string(neighbours_.size()) +
+                    " neighbours but " + std::to_string(scores_.size()) + " scores");
+  }
   if (items < 1 || width < 1 || neighbours_.size() / width != static_cast<std::size_t>(items) ||
       neighbours_.size() % width != 0) {
     throw Error(Code::kInvalidArgument, "a similarity table of " + std::to_string(items) +
@@ -65,6 +70,7 @@ SimilarityTable similar_by_users(std::span<const Ids> sequences, std::int32_t it
     }
   }
   std::vector<std::int32_t> neighbours(static_cast<std::size_t>(items) * width);
+  std::vector<float> scores(neighbours.size());
   std::vector<double> sums(count);
   std::vector<std::int32_t> found;
   for (std::int32_t item = 1; item <= items; ++item) {
@@ -90,12 +96,50 @@ SimilarityTable similar_by_users(std::span<const Ids> sequences, std::int32_t it
                         const double y = sums[static_cast<std::size_t>(b)];
                         return x != y ? x > y : a < b;
                       });
-    std::copy_n(found.begin(), kept,
-                neighbours.begin() +
-                    static_cast<std::ptrdiff_t>(static_cast<std::size_t>(item - 1) * width));
+    const std::size_t row = static_cast<std::size_t>(item - 1) * width;
+    for (std::size_t i = 0; i < kept; ++i) {
+      neighbours[row + i] = found[i];
+      scores[row + i] = static_cast<float>(sums[static_cast<std::size_t>(found[i])] /
+                                           std::sqrt(static_cast<double>(mine.size())));
+    }
     for (const std::int32_t other : found) sums[static_cast<std::size_t>(other)] = 0;
   }
-  return {items, width, std::move(neighbours)};
+  return {items, width, std::move(neighbours), std::move(scores)};
+}
+
+SimilarityTable hybrid(const SimilarityTable& a, const SimilarityTable& b) {
+  if (a.items() != b.items() || a.scores().empty() || b.scores().empty()) {
+    throw Error(Code::kInvalidArgument,
+                "a hybrid needs two tables of the same items, both with scores");
+  }
+  const auto first = [](const SimilarityTable& table, std::int32_t item) {
+    const std::size_t row = static_cast<std::size_t>(item - 1) * table.width();
+    return std::pair(table.neighbours()[row], table.scores()[row]);
+  };
+  const auto range = [&](const SimilarityTable& table) {
+    std::pair<float, float> ends(0, 0);
+    bool any = false;
+    for (std::int32_t item = 1; item <= table.items(); ++item) {
+      const auto [neighbour, score] = first(table, item);
+      if (neighbour == 0) continue;
+      ends = any ? std::pair(std::min(ends.first, score), std::max(ends.second, score))
+                 : std::pair(score, score);
+      any = true;
+    }
+    return ends;
+  };
+  const auto relative = [](float score, std::pair<float, float> ends) {
+    return ends.second > ends.first ? (score - ends.first) / (ends.second - ends.first) : 1.0F;
+  };
+  const auto of_a = range(a), of_b = range(b);
+  std::vector<std::int32_t> neighbours(static_cast<std::size_t>(a.items()));
+  for (std::int32_t item = 1; item <= a.items(); ++item) {
+    const auto [x, x_score] = first(a, item);
+    const auto [y, y_score] = first(b, item);
+    const bool by_b = x == 0 || (y != 0 && relative(y_score, of_b) > relative(x_score, of_a));
+    neighbours[static_cast<std::size_t>(item - 1)] = by_b ? y : x;
+  }
+  return {a.items(), 1, std::move(neighbours)};
 }
 
 }  // namespace theriac::augment

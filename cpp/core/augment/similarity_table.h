@@ -15,17 +15,22 @@ class SimilarityTable {
   // Of items 1 ... items, `width` neighbours each; neighbours: [items, width] ids, 0 where there are
   // fewer. Throws kInvalidArgument for another size, an id outside 0 ... items, an item beside itself
   // or one twice in a row, naming the item.
-  SimilarityTable(std::int32_t items, std::size_t width, std::vector<std::int32_t> neighbours);
+  // scores: of each neighbour, or empty where they are not known.
+  SimilarityTable(std::int32_t items, std::size_t width, std::vector<std::int32_t> neighbours,
+                  std::vector<float> scores = {});
 
   std::int32_t items() const noexcept { return items_; }
   std::size_t width() const noexcept { return width_; }
   // Of an item in 1 ... items; as many as there are.
   IdSpan of(std::int32_t item) const noexcept;
+  std::span<const std::int32_t> neighbours() const noexcept { return neighbours_; }
+  std::span<const float> scores() const noexcept { return scores_; }
 
  private:
   std::int32_t items_;
   std::size_t width_;
   std::vector<std::int32_t> neighbours_;
+  std::vector<float> scores_;  // [items, width] or empty
 };
 
 // Which sequences count how much. kCount: each user who has both items counts 1. kInverseUserFrequency:
@@ -38,5 +43,10 @@ enum class CoOccurrence { kCount, kInverseUserFrequency };
 // grow with the sum of squared lengths. Throws kInvalidArgument for an id outside 1 ... items.
 SimilarityTable similar_by_users(std::span<const Ids> sequences, std::int32_t items,
                                  std::size_t width, CoOccurrence weighting);
+
+// Of each item the better one of the two tables' first neighbours, by scores that each table's least and
+// largest first-neighbour score map to 0 and 1; equal ones by `a` (CoSeRec's hybrid). Both tables have
+// scores and the same items.
+SimilarityTable hybrid(const SimilarityTable& a, const SimilarityTable& b);
 
 }  // namespace theriac::augment
