@@ -12,12 +12,15 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "cpp/core/augment/augmenter.h"
 #include "cpp/core/base/error.h"
 #include "cpp/core/base/job.h"
 #include "cpp/core/base/runtime.h"
 #include "cpp/core/data/cohort.h"
+#include "cpp/core/data/sequences.h"
 
 namespace theriac {
 
@@ -31,8 +34,9 @@ struct ContextSettings {
 
 // A data set of any kind; exactly one pointer is set, as `kind` says.
 struct Dataset {
-  std::string kind = "cohort";
+  std::string kind = "cohort";  // "cohort" | "sequences"
   std::shared_ptr<const data::Cohort> cohort;
+  std::shared_ptr<const data::Sequences> sequences;
 };
 
 // Coded history of one patient as plain arrays, entries in any order within a visit, visits
@@ -57,6 +61,22 @@ struct RankedClasses {
   std::uint64_t substituted = 0;      // entries read as an ancestor
 };
 
+// A user's items as the host numbers them, oldest first.
+struct ItemHistory {
+  std::uint64_t count = 0;
+  const std::int64_t* item = nullptr;  // [count]
+  const std::uint64_t* key = nullptr;  // of the augmenter's draws; null: the history itself decides
+};
+
+// Ranked items, best first.
+struct RankedItems {
+  std::uint64_t capacity = 0;    // of the arrays below
+  std::int64_t* item = nullptr;  // [capacity]
+  float* score = nullptr;        // [capacity]
+  std::uint64_t count = 0;       // filled
+  std::uint64_t ignored = 0;     // items of the history that the model does not know
+};
+
 // A read-only tensor of a model, alive as long as `owner`.
 struct TensorView {
   std::shared_ptr<const void> owner;
@@ -66,6 +86,14 @@ struct TensorView {
   std::int32_t device_type = 1, device_id = 0;  // DLPack device
 };
 
+// The answer of a model whose method has no such call.
+inline Outcome unsupported(const char* what) {
+  Failure failure;
+  failure.code = Code::kUnsupported;
+  failure.message = what;
+  return Outcome(std::move(failure));
+}
+
 // One thread's scoring state over an immutable model. Not shared between threads.
 class Session {
  public:
@@ -73,12 +101,25 @@ class Session {
   // Request and answer documents: docs/recommendation.md.
   virtual Outcome recommend(std::string_view request_json, std::string& answer_json) noexcept = 0;
   virtual Outcome explain(std::string_view request_json, std::string& answer_json) noexcept = 0;
-  // Allocates nothing after warm-up.
-  virtual Outcome recommend_codes(const CodeHistory& history, RankedClasses& ranked) noexcept = 0;
-  // Scores every visit of a data set (each visit from its own past); row r of `probabilities`
+  // Coded histories: allocates nothing after warm-up.
+  virtual Outcome recommend_codes(const CodeHistory&, RankedClasses&) noexcept {
+    return unsupported("this model does not read coded visits; use theriac_session_recommend");
+  }
+  // Scores every visit of a cohort (each visit from its own past); row r of `probabilities`
   // [visits, classes] is visit r.
-  virtual Outcome recommend_dataset(const Dataset& dataset, Job& job,
-                                    std::vector<float>& probabilities) noexcept = 0;
+  virtual Outcome recommend_dataset(const Dataset&, Job&, std::vector<float>&) noexcept {
+    return unsupported("this model does not read cohorts; use theriac_session_recommend");
+  }
+  // Item sequences: the best items that the history does not have. Allocates nothing after warm-up
+  // without an augmenter.
+  virtual Outcome recommend_history(const ItemHistory&, RankedItems&) noexcept {
+    return unsupported("this model does not read item histories; use theriac_session_recommend");
+  }
+  // From now on answers are means over the augmenter's copies; null: plain again. Refused with
+  // kUnsupported by models that cannot carry the operator out; the session is then as before.
+  virtual Outcome set_augmenter(std::shared_ptr<const augment::Augmenter>) noexcept {
+    return unsupported("this model cannot answer with augmented copies of its input");
+  }
 };
 
 // A model of any method. `fit` needs exclusive use; everything const may run concurrently
@@ -114,6 +155,12 @@ class Engine {
   virtual Outcome load_model(const std::string& directory, std::string_view options_json,
                              const ContextSettings& context,
                              std::unique_ptr<Model>& model) noexcept = 0;
+  // A model from weights that another program trained, a .safetensors file under the method's
+  // published tensor names; `dataset` gives the vocabulary.
+  virtual Outcome import_model(std::string_view method, const std::string& file,
+                               const Dataset& dataset, std::string_view options_json,
+                               const ContextSettings& context,
+                               std::unique_ptr<Model>& model) noexcept = 0;
 };
 
 // The engine's only exported function, `extern "C"`: the process's engine, or null when `build_id`

@@ -8,6 +8,7 @@
 
 #include "cpp/engine/clinical/session.h"
 #include "cpp/engine/registry.h"
+#include "cpp/engine/sequence/session.h"
 #include "cpp/engine/tensor/tensor.h"
 #include "cpp/engine/train/model_directory.h"
 
@@ -60,6 +61,7 @@ class TorchEngine final : public Engine {
       Json all = Json::array();
       for (const MethodEntry& entry : theriac::methods()) all.push_back(describe(entry));
       for (const Json& document : clinical::medication_documents()) all.push_back(document);
+      for (const Json& document : sequence::sequence_documents()) all.push_back(document);
       json = dump_json(all);
     });
   }
@@ -84,6 +86,22 @@ class TorchEngine final : public Engine {
       prepare(context);
       const train::ModelDirectory contents = train::load_model_directory(directory);
       model = entry.load(contents, options_object(options_json), context);
+    });
+  }
+
+  Outcome import_model(std::string_view method, const std::string& file, const Dataset& dataset,
+                       std::string_view options_json, const ContextSettings& context,
+                       std::unique_ptr<Model>& model) noexcept override {
+    return tensor::guarded([&] {
+      const MethodEntry& entry = find_method(method);
+      if (!entry.import) {
+        throw Error(Code::kUnsupported,
+                    "method '" + entry.name +
+                        "' takes no weights from elsewhere; fit it, or load a model directory")
+            .at("method", entry.name);
+      }
+      prepare(context);
+      model = entry.import(file, dataset, options_object(options_json), context);
     });
   }
 };

@@ -5,6 +5,7 @@
 #include "cpp/core/base/options.h"
 #include "cpp/engine/clinical/code_tree.h"
 #include "cpp/engine/clinical/methods.h"
+#include "cpp/engine/sequence/methods.h"
 
 namespace theriac {
 namespace {
@@ -12,6 +13,7 @@ namespace {
 std::vector<MethodEntry> all_methods() {
   std::vector<MethodEntry> all = clinical::clinical_methods();
   all.push_back(clinical::code_tree_method());
+  for (MethodEntry& entry : sequence::sequence_methods()) all.push_back(std::move(entry));
   std::sort(all.begin(), all.end(),
             [](const MethodEntry& a, const MethodEntry& b) { return a.name < b.name; });
   return all;

@@ -31,6 +31,10 @@ struct MethodEntry {
   std::function<std::unique_ptr<Model>(const train::ModelDirectory& directory, const Json& options,
                                        const ContextSettings& context)>
       load;
+  // A model from weights of another program (engine.h, import_model); empty where there are none.
+  std::function<std::unique_ptr<Model>(const std::string& file, const Dataset& dataset,
+                                       const Json& options, const ContextSettings& context)>
+      import;
 };
 
 // Every method of this build, sorted by name. Made once; safe from any thread.

@@ -85,7 +85,8 @@ TEST_F(CodeTreeTest, WithoutAListTakesTheCodesOfTheCohort) {
       std::make_shared<data::Cohort>(cohort_of(
           {data::Vocabulary({{System::kIcd9cm, "4280"}}),
            data::Vocabulary({{System::kIcd9proc, "3893"}, {System::kIcd9proc, "not a code"}}),
-           data::Vocabulary()}))};
+           data::Vocabulary()})),
+      nullptr};
   Json chosen = options();
   chosen.erase("list");
   const auto model = make(chosen);

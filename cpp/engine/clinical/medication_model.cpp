@@ -8,11 +8,13 @@
 #include <utility>
 
 #include "cpp/core/base/hash.h"
+#include "cpp/engine/clinical/augmented_scorer.h"
 #include "cpp/engine/clinical/medication_files.h"
 #include "cpp/engine/clinical/medication_state.h"
 #include "cpp/engine/clinical/medication_trees.h"
 #include "cpp/engine/clinical/session.h"
 #include "cpp/engine/eval/multilabel_protocol.h"
+#include "cpp/engine/train/model_support.h"
 
 namespace theriac::clinical {
 namespace {
@@ -28,18 +30,6 @@ constexpr char kLimits[] =
     "same ingredient. "
     "Interaction pairs are what the named table lists, not a complete interaction check.";
 
-struct FitOptions {
-  std::string checkpoint;
-  bool resume = false;
-  static const OptionTable<FitOptions>& table() {
-    static const auto table =
-        OptionTable<FitOptions>("fit", "How a fit is kept and continued")
-            .text("checkpoint", &FitOptions::checkpoint, "folder of checkpoints; empty: none")
-            .flag("resume", &FitOptions::resume, "continue from the folder's checkpoint");
-    return table;
-  }
-};
-
 // Everything that exists once a model is fitted or loaded. Immutable after publishing.
 struct Fitted {
   Vocabularies vocabularies;
@@ -49,10 +39,6 @@ struct Fitted {
   Json training = Json::object();
   std::shared_ptr<const MedicationState> state;
 };
-
-Json parse_options(std::string_view text) {
-  return text.empty() ? Json::object() : parse_json(text, "options");
-}
 
 const data::Cohort& require_cohort(const Dataset* dataset, std::string_view role) {
   if (dataset != nullptr && dataset->cohort != nullptr) return *dataset->cohort;
@@ -171,12 +157,6 @@ Json class_counts(const MappedCohort& cohort) {
   return counts;
 }
 
-// Wall-clock times are left out: the same fit gives the same model directory.
-void drop_times(Json& fit) {
-  if (!fit.contains("epochs")) return;
-  for (Json& epoch : fit["epochs"]) epoch.erase("seconds");
-}
-
 std::string version_of(const std::string& method, const Json& options, const Fitted& fitted) {
   Fingerprint print;
   print.add(method).add(dump_json(options)).add(dump_json(describe(fitted.vocabularies)));
@@ -185,12 +165,7 @@ std::string version_of(const std::string& method, const Json& options, const Fit
   for (const auto& table : fitted.relations) keys.push_back(table->key);
   std::sort(keys.begin(), keys.end());
   for (const std::string& key : keys) print.add(key);
-  for (const auto& [name, tensor] : fitted.recommender->state()) {
-    const at::Tensor bytes = tensor.contiguous().view(-1).view(at::kByte);
-    print.add(name).add(
-        std::string_view(reinterpret_cast<const char*>(bytes.const_data_ptr<std::uint8_t>()),
-                         static_cast<std::size_t>(bytes.numel())));
-  }
+  train::add_tensors(fitted.recommender->state(), print);
   return print.hex();
 }
 
@@ -265,7 +240,7 @@ class MedicationModel final : public Model {
       const tensor::DeterminismScope scope(context_.reproducible);
       fit_cohorts(require_cohort(train, "training"),
                   valid == nullptr ? nullptr : &require_cohort(valid, "validation"),
-                  FitOptions::table().parse(parse_options(options_json)), job);
+                  train::FitOptions::table().parse(train::parse_options(options_json)), job);
     });
   }
 
@@ -277,7 +252,7 @@ class MedicationModel final : public Model {
                    std::string& report_json) const noexcept override {
     return tensor::guarded([&] {
       report_json = dump_json(
-          report(require_cohort(&dataset, "evaluation"), parse_options(options_json), job));
+          report(require_cohort(&dataset, "evaluation"), train::parse_options(options_json), job));
     });
   }
 
@@ -286,7 +261,7 @@ class MedicationModel final : public Model {
   }
 
   Outcome tensor(std::string_view name, TensorView& view) const noexcept override {
-    return tensor::guarded([&] { view = view_of(name); });
+    return tensor::guarded([&] { view = train::view_of(fitted().recommender->state(), name); });
   }
 
   Outcome open_session(std::string_view options_json,
@@ -301,8 +276,8 @@ class MedicationModel final : public Model {
                 "this " + method_.name + " model has no weights yet; fit it or load one");
   }
 
-  void fit_cohorts(const data::Cohort& train, const data::Cohort* valid, const FitOptions& options,
-                   Job& job);
+  void fit_cohorts(const data::Cohort& train, const data::Cohort* valid,
+                   const train::FitOptions& options, Job& job);
   void build(Fitted& fitted, const at::Tensor& co_occurrence) const;
   void publish(std::shared_ptr<Fitted> fitted, Json training);
   Json training_record(const Fitted& fitted, const FitData& data, Json fit) const;
@@ -311,7 +286,6 @@ class MedicationModel final : public Model {
   train::ModelDirectory contents() const;
   Json report(const data::Cohort& cohort, const Json& json, Job& job) const;
   Json description() const;
-  TensorView view_of(std::string_view name) const;
 
   const MedicationMethod& method_;
   const ContextSettings context_;
@@ -333,7 +307,7 @@ void MedicationModel::build(Fitted& fitted, const at::Tensor& co_occurrence) con
 }
 
 void MedicationModel::fit_cohorts(const data::Cohort& train, const data::Cohort* valid,
-                                  const FitOptions& options, Job& job) {
+                                  const train::FitOptions& options, Job& job) {
   auto fitted = std::make_shared<Fitted>();
   fitted->recommender = method_.make(options_);
   const MedicationOptions& own = fitted->recommender->options();
@@ -401,7 +375,7 @@ std::string MedicationModel::fit_identity(const FitData& data) const {
 }
 
 Json MedicationModel::training_record(const Fitted& fitted, const FitData& data, Json fit) const {
-  drop_times(fit);
+  train::drop_times(fit);
   Json record{{"data", data_record(data.train->cohort())},
               {"validation", data.valid ? data_record(data.valid->cohort()) : Json(nullptr)},
               {"samples", data.samples.size()},
@@ -467,7 +441,10 @@ Json MedicationModel::report(const data::Cohort& cohort, const Json& json, Job& 
   const Fitted& f = fitted();
   eval::MultilabelOptions protocol;
   protocol.threshold = f.state->threshold;
-  eval::MultilabelOptions::table().update(protocol, json);
+  Json rest = json;
+  const Json augment = rest.is_object() ? rest.value("augment", Json()) : Json();
+  if (rest.is_object()) rest.erase("augment");
+  eval::MultilabelOptions::table().update(protocol, rest);
   std::optional<codes::InteractionTable> interactions = f.interactions;
   if (!protocol.interactions.empty())
     interactions = codes::InteractionTable::from_csv(protocol.interactions);
@@ -475,8 +452,14 @@ Json MedicationModel::report(const data::Cohort& cohort, const Json& json, Job& 
   const MappedCohort mapped(cohort, f.vocabularies);
   const ReadCohort read =
       read_cohort(mapped, f.state->diagnoses_encoder.get(), f.state->procedures_encoder.get());
-  const FrozenCohortScorer frozen(read, *f.state->scorer, f.state->max_visits);
-  const auto on_device = f.recommender->device_scorer(read);
+  const auto augmenter = augment.is_null()
+                             ? nullptr
+                             : std::make_shared<const augment::Augmenter>(
+                                   augment::AugmenterOptions::table().parse(augment, "augment"));
+  const auto frozen_scorer =
+      augmenter ? augmented_scorer(f.state->scorer, augmenter) : f.state->scorer;
+  const FrozenCohortScorer frozen(read, *frozen_scorer, f.state->max_visits);
+  const auto on_device = augmenter ? nullptr : f.recommender->device_scorer(read);
   const eval::VisitScorer& scorer =
       on_device ? *on_device : static_cast<const eval::VisitScorer&>(frozen);
   const eval::MultilabelTask task{&cohort, &f.vocabularies.classes,
@@ -485,6 +468,9 @@ Json MedicationModel::report(const data::Cohort& cohort, const Json& json, Job& 
   Json report = eval::evaluate_multilabel(task, scorer, protocol, threads, job).report;
   report["config"]["method"] = method_.name;
   report["config"]["max_visits"] = f.state->max_visits;
+  if (augmenter)
+    report["config"]["augment"] =
+        augment::AugmenterOptions::table().effective_json(augmenter->options());
   report["inputs"] = input_counts(read);
   report["model"] = {{"method", method_.name}, {"version", f.state->model_version}};
   report["data"] = data_record(cohort);
@@ -514,26 +500,6 @@ Json MedicationModel::description() const {
   json["training"] = f.training;
   json["limits"] = kLimits;
   return json;
-}
-
-TensorView MedicationModel::view_of(std::string_view name) const {
-  std::vector<std::string> names;
-  for (auto& [key, tensor] : fitted().recommender->state()) {
-    names.push_back(key);
-    if (key != name) continue;
-    const auto owner =
-        std::make_shared<at::Tensor>(tensor.detach().to(at::kCPU, at::kFloat).contiguous());
-    TensorView view;
-    view.owner = owner;
-    view.data = owner->const_data_ptr();
-    view.shape = owner->sizes().vec();
-    view.strides = owner->strides().vec();
-    return view;
-  }
-  const std::string nearest = nearest_name(name, names);
-  throw Error(Code::kNotFound, "the model has no tensor '" + std::string(name) + "'" +
-                                   (nearest.empty() ? "" : "; did you mean '" + nearest + "'?"))
-      .at("tensor", std::string(name));
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "cpp/core/base/options.h"
+#include "cpp/engine/clinical/augmented_scorer.h"
 #include "cpp/engine/clinical/history.h"
 #include "cpp/engine/clinical/medication_recommender.h"
 #include "cpp/engine/clinical/request.h"
@@ -46,6 +47,7 @@ class MedicationSession final : public Session {
   MedicationSession(std::shared_ptr<const MedicationState> state, const SessionOptions& options)
       : state_(std::move(state)),
         options_(options),
+        scorer_(state_->scorer),
         reader_(*state_),
         classes_(static_cast<std::size_t>(state_->classes.size())) {
     if (options_.threshold < 0) options_.threshold = state_->threshold;
@@ -68,6 +70,13 @@ class MedicationSession final : public Session {
     return tensor::guarded([&] { rank_codes(history, ranked); });
   }
 
+  Outcome set_augmenter(std::shared_ptr<const augment::Augmenter> augmenter) noexcept override {
+    return tensor::guarded([&] {
+      scorer_ = augmenter ? augmented_scorer(state_->scorer, augmenter) : state_->scorer;
+      augmenter_ = std::move(augmenter);
+    });
+  }
+
   Outcome recommend_dataset(const Dataset& dataset, Job& job,
                             std::vector<float>& probabilities) noexcept override {
     return tensor::guarded([&] {
@@ -80,9 +89,8 @@ class MedicationSession final : public Session {
           read_cohort(mapped, state_->diagnoses_encoder.get(), state_->procedures_encoder.get());
       probabilities.clear();
       probabilities.reserve(static_cast<std::size_t>(dataset.cohort->visits()) * classes_);
-      eval::score_cohort(*dataset.cohort,
-                         FrozenCohortScorer(cohort, *state_->scorer, state_->max_visits), 1, job,
-                         [&](std::int64_t, std::span<const float> rows) {
+      eval::score_cohort(*dataset.cohort, FrozenCohortScorer(cohort, *scorer_, state_->max_visits),
+                         1, job, [&](std::int64_t, std::span<const float> rows) {
                            probabilities.insert(probabilities.end(), rows.begin(), rows.end());
                          });
     });
@@ -106,7 +114,7 @@ class MedicationSession final : public Session {
       if (i != left_out) scored.readings[i] = reader_.add(entry.visit, entry.field, entry.code);
     }
     scored.probabilities.resize(classes_);
-    state_->scorer->score(reader_.finish(), workspace_, scored.probabilities, attention);
+    scorer_->score(reader_.finish(), workspace_, scored.probabilities, attention);
   }
 
   static void rank(std::span<const float> probabilities, std::size_t wanted,
@@ -132,7 +140,7 @@ class MedicationSession final : public Session {
       if (!reading.counts()) ++ranked.ignored;
       if (reading.how == EntryReading::How::kSubstituted) ++ranked.substituted;
     }
-    state_->scorer->score(reader_.finish(), workspace_, probabilities_, nullptr);
+    scorer_->score(reader_.finish(), workspace_, probabilities_, nullptr);
     const auto wanted =
         static_cast<std::size_t>(std::min<std::uint64_t>(ranked.capacity, classes_));
     rank(probabilities_, wanted, order_);
@@ -198,6 +206,8 @@ class MedicationSession final : public Session {
     json["inputs"] = inputs(request, scored);
     if (attention != nullptr) json["explanation"] = explanation(request, scored, shown, *attention);
     json["model"] = model_json();
+    if (augmenter_)
+      json["augment"] = augment::AugmenterOptions::table().effective_json(augmenter_->options());
     json["limits"] = state_->limits;
     return json;
   }
@@ -360,6 +370,8 @@ class MedicationSession final : public Session {
 
   std::shared_ptr<const MedicationState> state_;
   SessionOptions options_;
+  std::shared_ptr<const FrozenScorer> scorer_;  // the state's, or that over augmented copies
+  std::shared_ptr<const augment::Augmenter> augmenter_;
   HistoryReader reader_;
   std::size_t classes_;
   FrozenWorkspace workspace_;
@@ -372,12 +384,18 @@ class MedicationSession final : public Session {
 
 Json session_schema() { return SessionOptions::table().schema(); }
 
+static Json evaluation_schema() {
+  Json schema = eval::MultilabelOptions::table().schema();
+  schema["properties"]["augment"] = augment::AugmenterOptions::table().schema();
+  return schema;
+}
+
 Json medication_documents() {
   const auto entry = [](const char* name, Json schema) {
     return Json{{"name", name}, {"family", "document"}, {"schema", std::move(schema)}};
   };
   return Json::array({entry("request", request_schema()), entry("session", session_schema()),
-                      entry("model.evaluate", eval::MultilabelOptions::table().schema())});
+                      entry("model.evaluate", evaluation_schema())});
 }
 
 std::unique_ptr<Session> make_session(std::shared_ptr<const MedicationState> state,

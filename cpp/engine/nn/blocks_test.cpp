@@ -102,7 +102,7 @@ TEST(Gru, FusedAgreesWithComposed) {
           const StepLayout layout(lengths_of(lengths), 6);
           const at::Tensor y =
               fused ? gru->forward(x, lengths_of(lengths), reading)
-                    : layout.pad(composed_gru(*gru, layout.pack(x), layout, reading));
+                    : layout.pad(composed_gru(gru->weights(), layout.pack(x), layout, reading));
           (y * weights).sum().backward();
           return std::vector<at::Tensor>{
               y.detach(),          x.grad(),           gru->weight_ih.grad(), gru->weight_hh.grad(),

@@ -219,8 +219,8 @@ class FusedGru : public torch::autograd::Function<FusedGru> {
   }
 };
 
-bool fused_applies(const GruImpl& gru, const at::Tensor& input) {
-  for (const at::Tensor& tensor : {input, gru.weight_ih, gru.weight_hh, gru.bias_ih, gru.bias_hh}) {
+bool fused_applies(const GruWeights& w, const at::Tensor& input) {
+  for (const at::Tensor& tensor : {input, w.weight_ih, w.weight_hh, w.bias_ih, w.bias_hh}) {
     if (!tensor.is_cpu() || tensor.scalar_type() != at::kFloat) return false;
   }
   return true;
@@ -249,27 +249,34 @@ at::Tensor GruImpl::forward(const at::Tensor& input, const at::Tensor& lengths,
 
 at::Tensor GruImpl::forward(const at::Tensor& tokens, const StepLayout& layout,
                             Reading reading) const {
-  if (tokens.dim() != 2 || tokens.size(0) != layout.tokens() ||
-      tokens.size(1) != weight_ih.size(1)) {
-    throw Error(Code::kInvalidArgument, "GRU tokens must be [" + std::to_string(layout.tokens()) +
-                                            ", " + std::to_string(weight_ih.size(1)) + "]");
-  }
-  if (layout.tokens() == 0) return tokens.new_zeros({0, hidden()});
-  if (!fused_applies(*this, tokens)) return composed_gru(*this, tokens, layout, reading);
-  return FusedGru::apply(tokens, weight_ih, weight_hh, bias_ih, bias_hh, Ragged(layout, reading));
+  return gru(weights(), tokens, layout, reading);
 }
 
-at::Tensor composed_gru(const GruImpl& gru, const at::Tensor& tokens, const StepLayout& layout,
+at::Tensor gru(const GruWeights& w, const at::Tensor& tokens, const StepLayout& layout,
+               Reading reading) {
+  if (tokens.dim() != 2 || tokens.size(0) != layout.tokens() ||
+      tokens.size(1) != w.weight_ih.size(1)) {
+    throw Error(Code::kInvalidArgument, "GRU tokens must be [" + std::to_string(layout.tokens()) +
+                                            ", " + std::to_string(w.weight_ih.size(1)) + "]");
+  }
+  if (layout.tokens() == 0) return tokens.new_zeros({0, w.weight_hh.size(1)});
+  if (!fused_applies(w, tokens)) return composed_gru(w, tokens, layout, reading);
+  return FusedGru::apply(tokens, w.weight_ih, w.weight_hh, w.bias_ih, w.bias_hh,
+                         Ragged(layout, reading));
+}
+
+at::Tensor composed_gru(const GruWeights& w, const at::Tensor& tokens, const StepLayout& layout,
                         Reading reading) {
   const at::Tensor lengths = at::tensor(layout.length, at::kLong).to(tokens.device());
   const auto in_order = [&](const at::Tensor& x) {
     return reading == Reading::kForward ? x : reverse_valid(x, lengths);
   };
-  const at::Tensor start = tokens.new_zeros({1, layout.batch(), gru.hidden()});
-  const at::Tensor outputs = std::get<0>(at::gru(
-      in_order(layout.pad(tokens)), start, {gru.weight_ih, gru.weight_hh, gru.bias_ih, gru.bias_hh},
-      /*has_biases=*/true, /*num_layers=*/1, /*dropout=*/0.0, /*train=*/gru.is_training(),
-      /*bidirectional=*/false, /*batch_first=*/true));
+  const at::Tensor start = tokens.new_zeros({1, layout.batch(), w.weight_hh.size(1)});
+  const at::Tensor outputs = std::get<0>(
+      at::gru(in_order(layout.pad(tokens)), start, {w.weight_ih, w.weight_hh, w.bias_ih, w.bias_hh},
+              /*has_biases=*/true, /*num_layers=*/1, /*dropout=*/0.0,
+              /*train=*/w.weight_ih.requires_grad(), /*bidirectional=*/false,
+              /*batch_first=*/true));
   return layout.pack(in_order(outputs));
 }
 

@@ -38,6 +38,14 @@ struct StepLayout {
 // that the output at step t has read the steps from the end down to t.
 enum class Reading { kForward, kBackward };
 
+// Weights of one layer and direction, as GruImpl's parameters are.
+struct GruWeights {
+  at::Tensor weight_ih, weight_hh, bias_ih, bias_hh;
+};
+// [tokens, in] -> [tokens, hidden]; see GruImpl::forward.
+at::Tensor gru(const GruWeights& weights, const at::Tensor& tokens, const StepLayout& layout,
+               Reading reading = Reading::kForward);
+
 // One layer, one direction. Parameters: weight_ih [3h, in], weight_hh [3h, h], bias_ih [3h],
 // bias_hh [3h], gates r, z, n; all U(-1/sqrt(h), 1/sqrt(h)).
 class GruImpl : public torch::nn::Module {
@@ -55,6 +63,7 @@ class GruImpl : public torch::nn::Module {
                      Reading reading = Reading::kForward) const;
 
   std::int64_t hidden() const { return weight_hh.size(1); }
+  GruWeights weights() const { return {weight_ih, weight_hh, bias_ih, bias_hh}; }
 
   at::Tensor weight_ih, weight_hh, bias_ih, bias_hh;
 };
@@ -63,8 +72,8 @@ TORCH_MODULE(Gru);
 // The same outputs and gradients, [tokens, hidden], from LibTorch's own operators, on any device and
 // for any type of number: what forward() uses where the fused form (float32 on the CPU) does not
 // apply.
-at::Tensor composed_gru(const GruImpl& gru, const at::Tensor& tokens, const StepLayout& layout,
-                        Reading reading);
+at::Tensor composed_gru(const GruWeights& weights, const at::Tensor& tokens,
+                        const StepLayout& layout, Reading reading);
 
 // [batch, T] bool: position t of a row is before its length.
 at::Tensor valid_steps(const at::Tensor& lengths, std::int64_t steps);

@@ -1,5 +1,6 @@
 #include "cpp/engine/train/fit_loop.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <numeric>
@@ -117,16 +118,23 @@ class Run {
     return value;
   }
 
+  bool is_validated(std::int64_t epoch) const {
+    return epoch >= options_.validate_from &&
+           (epoch - options_.validate_from) % options_.validate_every == 0;
+  }
+
   std::optional<Validation> validate() {
+    if (!is_validated(epoch_)) return std::nullopt;
     module_.eval();
     const c10::InferenceMode inference;
     return trainable_.validate();
   }
 
   void finish_epoch(const EpochRecord& epoch, const std::optional<Validation>& validation) {
-    selects_ = validation.has_value();
+    // Until something has been validated the last epoch is the best; a first value then takes over.
+    if (validation ? improves(validation->selection) : !selects_) keep_best(validation);
     if (validation) record_.selection_name = validation->name;
-    if (!validation || improves(validation->selection)) keep_best(validation);
+    selects_ = selects_ || validation.has_value();
     record_.epochs.push_back(epoch);
     ++epoch_;
     if (!checkpointing_.directory.empty()) write_checkpoint(checkpointing_.directory, checkpoint());
@@ -136,13 +144,14 @@ class Run {
 
   // False for NaN: a validation without a value selects nothing.
   bool improves(double selection) const {
-    return record_.best_epoch < 0 ? !std::isnan(selection)
-                                  : selection > best_selection_ + options_.min_delta;
+    return best_is_validated_ ? selection > best_selection_ + options_.min_delta
+                              : !std::isnan(selection);
   }
 
   void keep_best(const std::optional<Validation>& validation) {
     record_.best_epoch = epoch_;
     if (validation) best_selection_ = validation->selection;
+    best_is_validated_ = validation.has_value();
     best_ = tensor::snapshot_of(module_);
   }
 
@@ -187,7 +196,11 @@ class Run {
     optimizer_.load_state(found->optimizer_state);
     record_ = std::move(found->record);
     best_selection_ = found->best_selection;
-    selects_ = !record_.epochs.empty() && record_.epochs.back().selection.has_value();
+    selects_ = std::any_of(record_.epochs.begin(), record_.epochs.end(),
+                           [](const EpochRecord& epoch) { return epoch.selection.has_value(); });
+    best_is_validated_ =
+        record_.best_epoch >= 0 &&
+        record_.epochs.at(static_cast<std::size_t>(record_.best_epoch)).selection.has_value();
     epoch_ = found->epoch;
     step_ = found->step;
   }
@@ -209,8 +222,9 @@ class Run {
   FitRecord& record_;
   NamedOptimizer optimizer_;
   tensor::NamedTensors best_;
-  double best_selection_ = 0;  // meaningful once record_.best_epoch >= 0
-  bool selects_ = false;       // the last epoch was validated
+  double best_selection_ = 0;  // of the best epoch, if that was validated
+  bool best_is_validated_ = false;
+  bool selects_ = false;  // an epoch was validated
   std::int64_t epoch_ = 0, step_ = 0;
 };
 
@@ -245,7 +259,11 @@ const OptionTable<TrainOptions>& TrainOptions::table() {
           .integer("patience", &TrainOptions::patience, {0, 1'000'000},
                    "epochs without improvement before stopping; 0 never stops")
           .real("min_delta", &TrainOptions::min_delta, {0, 1e9},
-                "gain of the validation metric that counts as improvement");
+                "gain of the validation metric that counts as improvement")
+          .integer("validate_from", &TrainOptions::validate_from, {0, 1'000'000},
+                   "first epoch, from 0, that is validated; patience counts from there")
+          .integer("validate_every", &TrainOptions::validate_every, {1, 1'000'000},
+                   "epochs from one validation to the next");
   return table;
 }
 

@@ -24,6 +24,9 @@ struct TrainOptions {
   double clip_norm = 0;       // 0: no clipping
   std::int64_t patience = 0;  // epochs without improvement before stopping; 0 never stops
   double min_delta = 0;       // what counts as improvement of the selection metric
+  std::int64_t validate_from =
+      0;  // the first epoch, 0-based, that is validated; none before it is kept
+  std::int64_t validate_every = 1;  // epochs from one validation to the next
   static const OptionTable<TrainOptions>& table();
 };
 

@@ -207,6 +207,34 @@ TEST(FitLoop, AValidationWithoutAValueSelectsNothing) {
   EXPECT_EQ(fit(quadratic, short_run(3), 1, {}, job).best_epoch, 1);
 }
 
+TEST(FitLoop, ValidatesFromAnEpochOnAndEverySoOften) {
+  Quadratic quadratic;
+  quadratic.selections = {-5, -7, -6, -7, -8, -9};  // of epochs 3, 5, 7, ...
+  TrainOptions options = short_run(20);
+  options.validate_from = 3;
+  options.validate_every = 2;
+  options.patience = 6;
+  Job job;
+  const FitRecord record = fit(quadratic, options, 1, {}, job);
+  std::vector<std::int64_t> validated;
+  for (const EpochRecord& epoch : record.epochs) {
+    if (epoch.selection) validated.push_back(epoch.epoch);
+  }
+  EXPECT_EQ(validated, (std::vector<std::int64_t>{3, 5, 7, 9}));
+  EXPECT_EQ(record.best_epoch, 3);  // its value is below 0, and no epoch before it counts any more
+  EXPECT_EQ(record.stopped, "patience");
+  EXPECT_EQ(quadratic.weight(), quadratic.validated[0]);
+}
+
+TEST(FitLoop, WithoutAValidationSoFarTheLastEpochIsKept) {
+  Quadratic quadratic;
+  quadratic.selections = {0.5};
+  TrainOptions options = short_run(4);
+  options.validate_from = 100;
+  Job job;
+  EXPECT_EQ(fit(quadratic, options, 1, {}, job).best_epoch, 3);
+}
+
 TEST(FitLoop, NoNumberStopsTheRunAndRestoresTheBest) {
   Quadratic quadratic;
   quadratic.selections = {0.9, 0.1, 0.1};

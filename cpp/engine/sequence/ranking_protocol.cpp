@@ -1,0 +1,219 @@
+#include "cpp/engine/sequence/ranking_protocol.h"
+
+#include <algorithm>
+#include <array>
+#include <mutex>
+
+#include "cpp/engine/eval/parallel.h"
+
+namespace theriac::sequence {
+namespace {
+
+constexpr std::int64_t kMiss = -1, kNone = -2;
+constexpr std::size_t kBlock = 48;  // users scored together
+
+// One thread's memory for a block of users.
+struct Worker {
+  explicit Worker(const NextItemScorer& scorer) : scratch(scorer.scratch()) {}
+  std::unique_ptr<ScorerScratch> scratch;
+  std::vector<NextItemQuery> queries;
+  std::vector<std::int64_t> users;
+  std::vector<std::vector<std::int32_t>> excluded;
+  std::vector<RowReader> readers;
+};
+
+// Workers that are not in use.
+class WorkerPool {
+ public:
+  explicit WorkerPool(const NextItemScorer& scorer) : scorer_(scorer) {}
+  std::unique_ptr<Worker> take() {
+    const std::lock_guard lock(mutex_);
+    if (free_.empty()) return std::make_unique<Worker>(scorer_);
+    auto worker = std::move(free_.back());
+    free_.pop_back();
+    return worker;
+  }
+  void give_back(std::unique_ptr<Worker> worker) {
+    const std::lock_guard lock(mutex_);
+    free_.push_back(std::move(worker));
+  }
+
+ private:
+  const NextItemScorer& scorer_;
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Worker>> free_;
+};
+
+struct Task {
+  const MappedSequences& data;
+  const NextItemScorer& scorer;
+  const augment::Augmenter* augmenter;
+  const RankingOptions& options;
+};
+
+void rank_block(const Task& task, std::int64_t first, std::int64_t last, Worker& worker,
+                std::vector<std::int64_t>& ranks) {
+  worker.queries.clear();
+  worker.users.clear();
+  worker.excluded.resize(kBlock);
+  for (std::int64_t user = first; user < last; ++user) {
+    if (ranks[static_cast<std::size_t>(user)] != 0) continue;  // settled
+    NextItemQuery query;
+    query.history = task.data.history(user);
+    query.target = task.data.answer(user);
+    query.how = task.options.seen_as_zero ? Excluded::kZero : Excluded::kOut;
+    std::vector<std::int32_t>& excluded = worker.excluded[worker.queries.size()];
+    excluded_items(query.history, task.scorer.rows(), task.options.exclude_seen,
+                   task.options.seen_as_zero, excluded);
+    query.excluded = excluded;
+    worker.queries.push_back(query);
+    worker.users.push_back(user);
+  }
+  worker.readers.resize(std::max(worker.readers.size(), worker.queries.size()));
+  if (worker.queries.empty()) return;
+  task.scorer.score(worker.queries, task.augmenter, *worker.scratch, worker.readers);
+  for (std::size_t i = 0; i < worker.users.size(); ++i)
+    ranks[static_cast<std::size_t>(worker.users[i])] = worker.readers[i].rank();
+}
+
+// What is known of a sequence before anything is scored; 0 where it must be.
+std::int64_t settled(const MappedSequences& data, std::int64_t user, const RankingOptions& options,
+                     RankingCounts& counts) {
+  const std::int32_t answer = data.answer(user);
+  const auto history = data.history(user);
+  if (answer < 0 || history.empty()) {
+    ++counts.without_history;
+    return kNone;
+  }
+  ++counts.answers;
+  if (answer == 0) {
+    ++counts.unknown_answers;
+    return kMiss;
+  }
+  if (options.exclude_seen && std::find(history.begin(), history.end(), answer) != history.end()) {
+    ++counts.repeated_answers;
+    return kMiss;
+  }
+  return 0;
+}
+
+}  // namespace
+
+const OptionTable<RankingOptions>& RankingOptions::table() {
+  static const auto table =
+      OptionTable<RankingOptions>("ranking", "Ranks of the last items")
+          .integers("cutoffs", &RankingOptions::cutoffs, {1, 10'000}, "K of HR@K and NDCG@K")
+          .flag("exclude_seen", &RankingOptions::exclude_seen,
+                "items of the history are not candidates")
+          .flag("seen_as_zero", &RankingOptions::seen_as_zero,
+                "as the TTA4SR authors' code: items of the history score 0 instead, and the ids 0 "
+                "and "
+                "V + 1 are candidates");
+  return table;
+}
+
+MappedSequences::MappedSequences(const data::Sequences& sequences, const data::Names& items) {
+  std::vector<std::int32_t> id_of(static_cast<std::size_t>(sequences.items()) + 1, 0);
+  const data::Names& theirs = sequences.item_names();
+  for (std::int64_t position = 0; position < theirs.size(); ++position) {
+    const std::int64_t found = theirs.numeric() && items.numeric()
+                                   ? items.find(theirs.number(position))
+                                   : items.find(theirs.text(position));
+    id_of[static_cast<std::size_t>(position) + 1] = static_cast<std::int32_t>(found + 1);
+  }
+  for (std::int64_t user = 0; user < sequences.users(); ++user) {
+    const auto own = sequences.of(user);
+    for (std::size_t i = 0; i + 1 < own.size(); ++i) {
+      const std::int32_t id = id_of[static_cast<std::size_t>(own[i])];
+      if (id > 0) ids_.push_back(id);
+      unknown_ += id > 0 ? 0 : 1;
+    }
+    offsets_.push_back(ids_.size());
+    answers_.push_back(own.empty() ? -1 : id_of[static_cast<std::size_t>(own.back())]);
+  }
+}
+
+std::span<const std::int32_t> MappedSequences::history(std::int64_t user) const {
+  const std::size_t first = offsets_[static_cast<std::size_t>(user)];
+  return std::span(ids_).subspan(first, offsets_[static_cast<std::size_t>(user) + 1] - first);
+}
+
+void excluded_items(std::span<const std::int32_t> history, std::size_t rows, bool exclude_seen,
+                    bool seen_as_zero, std::vector<std::int32_t>& out) {
+  out.clear();
+  if (exclude_seen) out.assign(history.begin(), history.end());
+  if (!seen_as_zero) {
+    out.push_back(0);
+    out.push_back(static_cast<std::int32_t>(rows) - 1);
+  }
+  std::sort(out.begin(), out.end());
+  out.erase(std::unique(out.begin(), out.end()), out.end());
+}
+
+std::vector<std::int64_t> ranks_of(const MappedSequences& data, const NextItemScorer& scorer,
+                                   const augment::Augmenter* augmenter,
+                                   const RankingOptions& options, int threads, Job& job,
+                                   RankingCounts* counts) {
+  RankingCounts own;
+  std::vector<std::int64_t> ranks(static_cast<std::size_t>(data.users()));
+  for (std::int64_t user = 0; user < data.users(); ++user)
+    ranks[static_cast<std::size_t>(user)] = settled(data, user, options, own);
+  if (counts != nullptr) *counts = own;
+
+  const Task task{data, scorer, augmenter, options};
+  WorkerPool pool(scorer);
+  const std::size_t blocks = (ranks.size() + kBlock - 1) / kBlock;
+  // Progress is told, and a stop obeyed, between stretches: a job belongs to one thread.
+  const std::size_t stretch = 16 * static_cast<std::size_t>(std::max(threads, 1));
+  for (std::size_t first = 0; first < blocks; first += stretch) {
+    job.progress("evaluate", first * kBlock, ranks.size());
+    eval::parallel_for(std::min(stretch, blocks - first), threads, [&](std::size_t piece) {
+      auto worker = pool.take();
+      const std::size_t begin = (first + piece) * kBlock;
+      rank_block(task, static_cast<std::int64_t>(begin),
+                 static_cast<std::int64_t>(std::min(begin + kBlock, ranks.size())), *worker, ranks);
+      pool.give_back(std::move(worker));
+    });
+  }
+  return ranks;
+}
+
+metrics::RankingMetrics summary(const std::vector<std::int64_t>& ranks,
+                                const RankingOptions& options) {
+  metrics::RankingMetrics all(options.cutoffs);
+  for (const std::int64_t rank : ranks) {
+    if (rank != kNone) all.add(rank);
+  }
+  return all;
+}
+
+Json by_length(const MappedSequences& data, const std::vector<std::int64_t>& ranks,
+               const RankingOptions& options) {
+  struct Range {
+    std::size_t first, last;
+    const char* name;
+  };
+  static constexpr std::array<Range, 7> kRanges{{{1, 3, "1-3"},
+                                                 {4, 4, "4"},
+                                                 {5, 5, "5"},
+                                                 {6, 9, "6-9"},
+                                                 {10, 19, "10-19"},
+                                                 {20, 50, "20-50"},
+                                                 {51, SIZE_MAX, "51-"}}};
+  Json list = Json::array();
+  for (const Range& range : kRanges) {
+    metrics::RankingMetrics some(options.cutoffs);
+    for (std::int64_t user = 0; user < data.users(); ++user) {
+      const std::int64_t rank = ranks[static_cast<std::size_t>(user)];
+      const std::size_t n = data.history(user).size();
+      if (rank != kNone && n >= range.first && n <= range.last) some.add(rank);
+    }
+    if (some.answers() == 0) continue;
+    Json entry{{"length", range.name}, {"answers", some.answers()}};
+    for (const auto& [name, value] : some.values()) entry[name] = value;
+    list.push_back(std::move(entry));
+  }
+  return list;
+}
+
+}  // namespace theriac::sequence
