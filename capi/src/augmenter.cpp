@@ -1,18 +1,10 @@
 // Augmenters: copies of a history, for hosts and for sessions.
-#include "cpp/core/augment/augmenter.h"
-
 #include <algorithm>
 #include <limits>
 #include <utility>
 
 #include "capi/src/handles.h"
 #include "capi/src/schemas.h"
-
-struct theriac_augmenter
-    : theriac::capi::Handle<theriac::capi::Tag::kAugmenter, theriac::Kind::kAugmenter> {
-  explicit theriac_augmenter(theriac::augment::Augmenter made) : augmenter(std::move(made)) {}
-  const theriac::augment::Augmenter augmenter;
-};
 
 namespace theriac::capi {
 namespace {
@@ -34,6 +26,13 @@ std::shared_ptr<const augment::SimilarityTable> table_of(std::int32_t items,
   const auto count = static_cast<std::size_t>(items) * static_cast<std::size_t>(width);
   return std::make_shared<const augment::SimilarityTable>(
       items, static_cast<std::size_t>(width), std::vector<std::int32_t>(similar, similar + count));
+}
+
+[[noreturn]] void refuse_model_work() {
+  throw Error(Code::kUnsupported,
+              "this augmenter asks for more than other ids (op tnoise, mask_as zero or block, "
+              "shift); set it on a session of a model that can carry it out")
+      .at("argument", "augmenter");
 }
 
 }  // namespace
@@ -88,9 +87,10 @@ theriac_status theriac_augmenter_apply(const theriac_augmenter* augmenter, const
                                               " items; at most " + std::to_string(kLongestHistory))
           .at("argument", "length");
     }
+    if (self.shared->marks_items() || self.shared->shifts()) refuse_model_work();
     const augment::Copies made =
-        self.augmenter.apply({history, static_cast<std::size_t>(length)},
-                             key == nullptr ? std::nullopt : std::optional<std::uint64_t>(*key));
+        self.shared->apply({history, static_cast<std::size_t>(length)},
+                           key == nullptr ? std::nullopt : std::optional<std::uint64_t>(*key));
     *copies = made.size();
     *ids = made.ids.size();
     if (made.size() > copy_capacity || made.ids.size() > id_capacity) {
@@ -113,7 +113,7 @@ theriac_status theriac_augmenter_info(const theriac_augmenter* augmenter, theria
     const theriac_augmenter& self = need(augmenter, "augmenter");
     theriac_bytes*& target = need_out(out, "out");
     target = make_bytes(
-        dump_json(augment::AugmenterOptions::table().effective_json(self.augmenter.options())));
+        dump_json(augment::AugmenterOptions::table().effective_json(self.shared->options())));
   });
 }
 

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <utility>
 
+#include "cpp/core/augment/augmenter.h"
 #include "cpp/core/base/error.h"
 #include "cpp/core/base/job.h"
 #include "cpp/core/base/json.h"
@@ -136,10 +137,15 @@ struct theriac_context
 
 struct theriac_dataset
     : theriac::capi::Handle<theriac::capi::Tag::kDataset, theriac::Kind::kDataset> {
-  explicit theriac_dataset(theriac::data::Cohort cohort) {
-    dataset.cohort = std::make_shared<const theriac::data::Cohort>(std::move(cohort));
-  }
+  explicit theriac_dataset(theriac::Dataset made) : dataset(std::move(made)) {}
   theriac::Dataset dataset;
+};
+
+struct theriac_augmenter
+    : theriac::capi::Handle<theriac::capi::Tag::kAugmenter, theriac::Kind::kAugmenter> {
+  explicit theriac_augmenter(theriac::augment::Augmenter made)
+      : shared(std::make_shared<const theriac::augment::Augmenter>(std::move(made))) {}
+  std::shared_ptr<const theriac::augment::Augmenter> shared;  // sessions keep it alive
 };
 
 namespace theriac::capi {

@@ -1,14 +1,15 @@
-// Models: create, fit, load, save, evaluate, describe.
+// Models: create, fit, load, import, save, evaluate, describe.
 #include "capi/src/handles.h"
 #include "theriac/interchange.h"
 
 namespace theriac::capi {
 namespace {
 
-std::string path_argument(const char* path, std::size_t length) {
+std::string path_argument(const char* path, std::size_t length,
+                          const char* what = "the model's folder") {
   const std::string_view value = text(path, length, "path");
   if (value.empty())
-    throw Error(Code::kInvalidArgument, "path is empty; it names the model's folder")
+    throw Error(Code::kInvalidArgument, std::string("path is empty; it names ") + what)
         .at("argument", "path");
   return std::string(value);
 }
@@ -90,6 +91,27 @@ theriac_status theriac_model_load(const theriac_context* context, const char* pa
     const std::string document = dump_json(options(options_json, options_length, "options_json"));
     auto model = std::make_unique<theriac_model>();
     engine_of(home).load_model(directory, document, home.settings, model->shared->model).or_throw();
+    target = model.release();
+  });
+}
+
+theriac_status theriac_model_import(const theriac_context* context, const char* method,
+                                    size_t method_length, const char* path, size_t path_length,
+                                    const theriac_dataset* dataset, const char* options_json,
+                                    size_t options_length, theriac_model** out,
+                                    theriac_error** error) noexcept {
+  if (out != nullptr) *out = nullptr;
+  return guard("theriac_model_import", error, [&] {
+    const theriac_context& home = need(context, "context");
+    theriac_model*& target = need_out(out, "out");
+    const std::string_view name = text(method, method_length, "method");
+    const std::string file = path_argument(path, path_length, "the file of weights");
+    const theriac_dataset& data = need(dataset, "dataset");
+    const std::string document = dump_json(options(options_json, options_length, "options_json"));
+    auto model = std::make_unique<theriac_model>();
+    engine_of(home)
+        .import_model(name, file, data.dataset, document, home.settings, model->shared->model)
+        .or_throw();
     target = model.release();
   });
 }

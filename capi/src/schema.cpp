@@ -64,9 +64,9 @@ Json from_engine(const std::string& name) {
 
 Json list_kinds() {
   Json json{{"kinds",
-             {"context", "dataset.open", "dataset.generate", "dataset.split", "dataset.export",
-              "model.fit", "merge", "merge.inspect", "merge.search", "merge.soup", "merger",
-              "augmenter"}},
+             {"context", "dataset.open", "dataset.from_arrow", "dataset.generate", "dataset.split",
+              "dataset.export", "model.fit", "merge", "merge.inspect", "merge.search", "merge.soup",
+              "merger", "augmenter"}},
             {"methods", Json::array()},
             {"merge_methods", list_merge_methods()}};
   try {
@@ -89,6 +89,7 @@ Json find_schema(const std::string& kind) {
   if (kind.empty()) return list_kinds();
   if (kind == "context") return context_schema();
   if (kind == "dataset.open") return dataset_open_schema();
+  if (kind == "dataset.from_arrow") return dataset_from_arrow_schema();
   if (kind == "dataset.generate") return dataset_generate_schema();
   if (kind == "dataset.split") return dataset_split_schema();
   if (kind == "dataset.export") return dataset_export_schema();

@@ -7,6 +7,7 @@ namespace theriac::capi {
 
 Json context_schema();
 Json dataset_open_schema();
+Json dataset_from_arrow_schema();
 Json dataset_generate_schema();
 Json dataset_split_schema();
 Json dataset_export_schema();

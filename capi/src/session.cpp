@@ -110,6 +110,18 @@ theriac_status theriac_session_create(const theriac_model* model, const char* op
   });
 }
 
+theriac_status theriac_session_set_augmenter(theriac_session* session,
+                                             const theriac_augmenter* augmenter,
+                                             theriac_error** error) noexcept {
+  return guard("theriac_session_set_augmenter", error, [&] {
+    theriac_session& self = need(session, "session");
+    std::shared_ptr<const augment::Augmenter> chosen;
+    if (augmenter != nullptr) chosen = need(augmenter, "augmenter").shared;
+    const Exclusive entered(self.gate, "session");
+    self.session->set_augmenter(std::move(chosen)).or_throw();
+  });
+}
+
 theriac_status theriac_session_recommend(theriac_session* session, const char* request_json,
                                          size_t request_length, theriac_bytes** out,
                                          theriac_error** error) noexcept {
@@ -173,6 +185,32 @@ theriac_status theriac_session_recommend_codes(theriac_session* session, uint64_
   });
 }
 
+theriac_status theriac_session_recommend_history(theriac_session* session, const int64_t* item,
+                                                 uint64_t count, const uint64_t* key,
+                                                 uint64_t capacity, int64_t* ranked_item,
+                                                 float* score, uint64_t* ranked, uint64_t* ignored,
+                                                 theriac_error** error) noexcept {
+  if (ranked != nullptr) *ranked = 0;
+  if (ignored != nullptr) *ignored = 0;
+  return guard("theriac_session_recommend_history", error, [&] {
+    theriac_session& self = need(session, "session");
+    need_out(ranked, "ranked");
+    if (count != 0) need_out(item, "item");
+    if (capacity != 0) {
+      need_out(ranked_item, "ranked_item");
+      need_out(score, "score");
+    }
+    RankedItems found;
+    found.capacity = capacity;
+    found.item = ranked_item;
+    found.score = score;
+    const Exclusive entered(self.gate, "session");
+    self.session->recommend_history(ItemHistory{count, item, key}, found).or_throw();
+    *ranked = found.count;
+    if (ignored != nullptr) *ignored = found.ignored;
+  });
+}
+
 theriac_status theriac_session_recommend_arrow(theriac_session* session,
                                                struct ArrowArrayStream* stream,
                                                const char* options_json, size_t options_length,
@@ -195,6 +233,10 @@ theriac_status theriac_session_recommend_arrow(theriac_session* session,
     std::string text_of_model;
     self.shared->model->info(text_of_model).or_throw();
     const Json facts = Json::parse(text_of_model);
+    if (!facts.contains("classes")) {
+      throw Error(Code::kUnsupported,
+                  "this model does not read tables of visits; use theriac_session_recommend");
+    }
     Dataset dataset;
     dataset.cohort = std::make_shared<const data::Cohort>(
         data::import_cohort_stream(stream, keep_everything(), &job));

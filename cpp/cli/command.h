@@ -28,8 +28,15 @@ struct Call {
   const std::string& word(std::size_t n, const char* what) const;
   std::string text(const char* option, const std::string& fallback = "") const;
   std::string required(const char* option, const char* what) const;
+  Json whole_number(const char* option) const;  // or a usage error
+  // A JSON object, or with `opens` '[' an array: the option's value if it starts so, else a file's.
+  Json document(const char* option, char opens = '{') const;
+  Json history() const;     // ids of --history; those written as integers are integers
   Context context() const;  // of --device, --threads, --seed
 };
+
+// A saved data set.
+Dataset open_saved(const Context& context, const std::string& path, const Progress& progress = {});
 
 struct Command {
   const char* words;     // "data import"
@@ -43,6 +50,8 @@ struct Command {
 const std::vector<Command>& data_commands();
 const std::vector<Command>& codes_commands();
 const std::vector<Command>& model_commands();
+const std::vector<Command>& recommend_commands();
+const std::vector<Command>& sequence_commands();
 const std::vector<Command>& merge_commands();
 const std::vector<Command>& inspect_commands();
 

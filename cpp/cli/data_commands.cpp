@@ -1,5 +1,5 @@
 // theriac data ...
-#include <cstdio>
+#include <algorithm>
 #include <filesystem>
 
 #include "cpp/cli/command.h"
@@ -16,16 +16,28 @@ void declare_output(cxxopts::Options& options) {
 
 Dataset open_saved(const Call& call, const Context& context, const std::string& path) {
   ProgressBar bar(call.quiet);
-  return Dataset::open(context, dump_json(Json{{"format", "theriac"}, {"path", path}}),
-                       bar.listener(), &interrupt_token());
+  return cli::open_saved(context, path, bar.listener());
+}
+
+// The figures that count a data set, by its kind.
+std::vector<const char*> counted(const Json& info) {
+  if (info.at("kind") == "sequences") return {"users", "items", "interactions"};
+  return {"patients", "visits"};
+}
+
+std::string counts_line(const Json& info, const std::vector<const char*>& names) {
+  std::string line;
+  for (const char* name : names)
+    line += (line.empty() ? "" : ", ") + dump_json(info.at(name)) + " " + name;
+  return line;
 }
 
 // What an import kept and dropped, for a person.
 void print_accounting(const Json& info) {
-  print_line(std::to_string(info.at("patients").get<std::int64_t>()) + " patients, " +
-             std::to_string(info.at("visits").get<std::int64_t>()) + " visits");
+  print_line(counts_line(info, counted(info)));
   std::vector<std::vector<std::string>> rows;
-  for (const auto& [name, table] : info.at("accounting").at("tables").items()) {
+  const Json tables = info.at("accounting").value("tables", Json::object());
+  for (const auto& [name, table] : tables.items()) {
     std::string reasons;
     for (const auto& [reason, count] : table.at("dropped").items())
       reasons += (reasons.empty() ? "" : "; ") + reason + ": " + dump_json(count);
@@ -47,7 +59,7 @@ int import(const Call& call) {
   const Context context = call.context();
   const std::string target = call.required("output", "folder to write");
   Json document = call.settings;
-  document["format"] = call.word(0, "FORMAT (mimic-iii, mimic-iv or fhir)");
+  document["format"] = call.word(0, "FORMAT (mimic-iii, mimic-iv, fhir or sequences)");
   document["path"] = call.word(1, "PATH of the records");
   if (std::filesystem::exists(target) && call.options.count("overwrite") == 0)
     throw UsageError("'" + target + "' exists; --overwrite replaces it");
@@ -71,11 +83,10 @@ int import(const Call& call) {
 int generate(const Call& call) {
   const Context context = call.context();
   Json document = call.settings;
-  document["kind"] = call.word(0, "KIND (cohort or hierarchy_claim)");
-  document["path"] = call.required("output", "folder to make");
+  document["kind"] = call.word(0, "KIND (cohort, sequences or hierarchy_claim)");
+  document["path"] = call.required("output", "folder to make; of sequences: file to write");
   if (call.options.count("format") != 0) document["format"] = call.text("format");
-  if (call.options.count("seed") != 0)
-    document["seed"] = Json::parse(call.text("seed"), nullptr, false);
+  if (call.options.count("seed") != 0) document["seed"] = call.whole_number("seed");
   {
     ProgressBar bar(call.quiet);
     context.generate(dump_json(document), bar.listener(), &interrupt_token());
@@ -122,28 +133,32 @@ int split(const Call& call) {
   const std::string source = call.word(0, "DIR of the data set"),
                     target = call.required("output", "folder for train, valid and test");
   Json document = call.settings;
-  if (call.options.count("how") != 0) document["how"] = call.text("how");
-  if (call.options.count("seed") != 0)
-    document["seed"] = Json::parse(call.text("seed"), nullptr, false);
+  if (call.options.count("how") != 0) {
+    std::string how = call.text("how");
+    std::replace(how.begin(), how.end(), '-', '_');  // leave-one-out, file-order
+    document["how"] = how;
+  }
+  if (call.options.count("seed") != 0) document["seed"] = call.whole_number("seed");
   const Dataset::Parts parts = open_saved(call, context, source).split(dump_json(document));
   const std::filesystem::path folder = target;
   std::filesystem::create_directories(folder);
   Json report = Json::object();
+  std::vector<const char*> names;
   const std::pair<const char*, const Dataset*> named[] = {
       {"train", &parts.train}, {"valid", &parts.valid}, {"test", &parts.test}};
   for (const auto& [name, part] : named) {
     part->save((folder / name).string(), call.options.count("overwrite") != 0);
     const Json facts = Json::parse(part->info());
-    report[name] = {{"path", (folder / name).string()},
-                    {"patients", facts.at("patients")},
-                    {"visits", facts.at("visits")}};
+    names = counted(facts);
+    report[name] = {{"path", (folder / name).string()}};
+    for (const char* figure : names) report[name][figure] = facts.at(figure);
   }
   if (call.json) {
     print_json(report);
   } else {
     for (const auto& [name, part] : report.items()) {
-      print_line(name + ": " + dump_json(part.at("patients")) + " patients, " +
-                 dump_json(part.at("visits")) + " visits, " + part.at("path").get<std::string>());
+      print_line(name + ": " + counts_line(part, names) + ", " +
+                 part.at("path").get<std::string>());
     }
   }
   return kDone;
@@ -153,29 +168,39 @@ int split(const Call& call) {
 
 const std::vector<Command>& data_commands() {
   static const auto* const commands = new std::vector<Command>{
-      {"data import", "FORMAT PATH -o DIR", "records into a data set: mimic-iii, mimic-iv, fhir",
-       declare_output, import},
-      {"data generate", "KIND -o DIR [--format F]", "synthetic records: cohort, hierarchy_claim",
+      {"data import", "FORMAT PATH -o DIR",
+       "records into a data set: mimic-iii, mimic-iv, fhir, sequences", declare_output, import},
+      {"data generate", "KIND -o PATH [--format F]",
+       "synthetic records: cohort, sequences, hierarchy_claim",
        [](cxxopts::Options& options) {
-         options.add_options()("o,output", "folder to make", cxxopts::value<std::string>(), "DIR")(
-             "format", "fhir or mimic-iv", cxxopts::value<std::string>(), "F");
+         options.add_options()("o,output", "folder to make; of sequences: file to write",
+                               cxxopts::value<std::string>(), "PATH")(
+             "format", "cohort: fhir or mimic-iv; sequences: lines or csv",
+             cxxopts::value<std::string>(), "F");
        },
        generate},
       {"data info", "DIR", "counts, what was dropped and why, fingerprint", nullptr, info},
-      {"data export", "DIR --table T --format F [-o FILE]", "a table as csv, jsonl or arrow",
+      {"data export", "DIR --table T --format F [-o FILE]", "a table as csv, jsonl, arrow or lines",
        [](cxxopts::Options& options) {
-         options.add_options()("table", "patients, visits, codes or vocabulary",
-                               cxxopts::value<std::string>(), "T")(
-             "format", "csv, jsonl or arrow", cxxopts::value<std::string>(), "F")(
-             "o,output", "file to write instead of stdout", cxxopts::value<std::string>(), "FILE");
+         options.add_options()(
+             "table",
+             "cohort: patients, visits, codes or vocabulary; sequences: sequences, "
+             "interactions or vocabulary",
+             cxxopts::value<std::string>(),
+             "T")("format", "csv, jsonl or arrow; of table sequences also lines",
+                  cxxopts::value<std::string>(), "F")("o,output", "file to write instead of stdout",
+                                                      cxxopts::value<std::string>(), "FILE");
        },
        export_table},
       {"data split", "DIR -o DIR [--how H]",
-       "train, valid and test: patient, time, file_order, fold",
+       "train, valid and test: patient, time, file_order, fold; leave-one-out, time",
        [](cxxopts::Options& options) {
          declare_output(options);
-         options.add_options()("how", "patient, time, file_order or fold",
-                               cxxopts::value<std::string>(), "H");
+         options.add_options()(
+             "how",
+             "cohort: patient, time, file-order or fold; sequences: leave-one-out "
+             "or time",
+             cxxopts::value<std::string>(), "H");
        },
        split},
   };

@@ -13,14 +13,16 @@ namespace {
 std::vector<Command> all_commands() {
   std::vector<Command> all;
   for (const auto& group :
-       {data_commands(), codes_commands(), model_commands(), merge_commands(), inspect_commands()})
+       {data_commands(), codes_commands(), model_commands(), recommend_commands(),
+        sequence_commands(), merge_commands(), inspect_commands()})
     all.insert(all.end(), group.begin(), group.end());
   return all;
 }
 
 void print_usage() {
   print_line("theriac " + std::string(theriac_version()) +
-             ": medication recommendation, in your own process and on your own device\n");
+             ": recommendation of medications and items, in your own process and on your own "
+             "device\n");
   for (const Command& command : all_commands()) {
     std::string line = std::string("  theriac ") + command.words + " " + command.operands;
     if (line.size() < 58) line.resize(58, ' ');
@@ -141,31 +143,6 @@ int guarded_main(const std::vector<std::string>& arguments) {
 }
 
 }  // namespace
-
-const std::string& Call::word(std::size_t n, const char* what) const {
-  if (n >= words.size()) throw UsageError(std::string("missing ") + what);
-  return words[n];
-}
-std::string Call::text(const char* option, const std::string& fallback) const {
-  return options.count(option) == 0 ? fallback : options[option].as<std::string>();
-}
-std::string Call::required(const char* option, const char* what) const {
-  if (options.count(option) == 0)
-    throw UsageError(std::string("missing --") + option + " (" + what + ")");
-  return options[option].as<std::string>();
-}
-Context Call::context() const {
-  Json document = Json::object();
-  if (options.count("device") != 0) document["device"] = text("device");
-  for (const char* key : {"threads", "seed"}) {
-    if (options.count(key) == 0) continue;
-    const Json value = Json::parse(text(key), nullptr, false);
-    if (!value.is_number_unsigned())
-      throw UsageError(std::string("--") + key + " takes a whole number, not '" + text(key) + "'");
-    document[key] = value;
-  }
-  return Context(dump_json(document));
-}
 
 }  // namespace theriac::cli
 

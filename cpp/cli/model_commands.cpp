@@ -1,9 +1,6 @@
-// theriac info, schema, fit, model info, evaluate, recommend.
-#include <unistd.h>
-
+// theriac info, schema, fit, model info, model import, evaluate.
 #include <filesystem>
 #include <iostream>
-#include <iterator>
 #include <optional>
 
 #include "cpp/cli/command.h"
@@ -13,11 +10,6 @@
 
 namespace theriac::cli {
 namespace {
-
-Dataset open_saved(const Context& context, const std::string& path) {
-  return Dataset::open(context, dump_json(Json{{"format", "theriac"}, {"path", path}}), {},
-                       &interrupt_token());
-}
 
 int info(const Call& call) {
   Json json = Json::parse(build_info());
@@ -47,13 +39,28 @@ int show_schema(const Call& call) {
   return kDone;
 }
 
+void refuse_existing(const std::string& target, bool overwrite) {
+  if (std::filesystem::exists(target) && !overwrite)
+    throw UsageError("'" + target + "' exists; --overwrite replaces it");
+}
+
+void print_written(const Call& call, const Model& model, const std::string& target,
+                   const std::string& method) {
+  const Json facts = Json::parse(model.info());
+  if (call.json) {
+    print_json(facts);
+  } else {
+    print_line("written: " + target + " (" + method + ", " +
+               dump_json(facts.value("parameters", Json(0))) + " trained parameters)");
+  }
+}
+
 int fit(const Call& call) {
   const Context context = call.context();
   const std::string method = call.word(0, "METHOD (theriac schema lists them)");
   const std::string target = call.required("output", "folder of the model");
   const bool overwrite = call.options.count("overwrite") != 0;
-  if (std::filesystem::exists(target) && !overwrite)
-    throw UsageError("'" + target + "' exists; --overwrite replaces it");
+  refuse_existing(target, overwrite);
   const std::string checkpoint = call.text("checkpoint", target + ".checkpoint");
   Model model = Model::create(context, method, dump_json(call.settings));
   std::optional<Dataset> train, valid;
@@ -74,13 +81,7 @@ int fit(const Call& call) {
   }
   model.save(target, overwrite);
   if (call.options.count("checkpoint") == 0) std::filesystem::remove_all(checkpoint);
-  const Json facts = Json::parse(model.info());
-  if (call.json) {
-    print_json(facts);
-  } else {
-    print_line("written: " + target + " (" + method + ", " +
-               dump_json(facts.value("parameters", Json(0))) + " trained parameters)");
-  }
+  print_written(call, model, target, method);
   return kDone;
 }
 
@@ -95,38 +96,34 @@ int model_info(const Call& call) {
   return kDone;
 }
 
-void print_report(const Json& report) {
-  std::vector<std::vector<std::string>> rows;
-  const Json bootstrap = report.value("bootstrap", Json::object());
-  for (const auto& [name, value] : report.at("metrics").items()) {
-    std::vector<std::string> row{
-        name, value.is_number() ? number(value.get<double>()) : dump_json(value), "", ""};
-    if (bootstrap.is_object() && bootstrap.contains(name) && bootstrap.at(name).is_object()) {
-      const Json& entry = bootstrap.at(name);
-      if (entry.contains("std")) row[2] = number(entry.at("std").get<double>());
-      if (entry.contains("low"))
-        row[3] =
-            number(entry.at("low").get<double>()) + " to " + number(entry.at("high").get<double>());
-    }
-    rows.push_back(std::move(row));
-  }
-  print_table({"metric", "value", "std", "95 % of rounds"}, rows);
-  print_pairs(report.value("counts", Json::object()));
-  print_pairs(report.value("config", Json::object()));
-  if (report.contains("limits")) print_line("limits: " + report.at("limits").get<std::string>());
+int import_weights(const Call& call) {
+  const Context context = call.context();
+  const std::string method = call.word(0, "METHOD (theriac schema lists them)"),
+                    file = call.word(1, "FILE of the weights (.safetensors)"),
+                    data = call.required("data", "folder of the data set that gives the items"),
+                    target = call.required("output", "folder of the model");
+  const bool overwrite = call.options.count("overwrite") != 0;
+  refuse_existing(target, overwrite);
+  const Model model = Model::import_weights(context, method, file, open_saved(context, data),
+                                            dump_json(call.settings));
+  model.save(target, overwrite);
+  print_written(call, model, target, method);
+  return kDone;
 }
 
 int evaluate(const Call& call) {
   const Context context = call.context();
   const std::string path = call.word(0, "MODEL folder"),
                     data = call.required("data", "folder of the data set");
+  Json options = call.settings;
+  if (call.options.count("augment") != 0) options["augment"] = call.document("augment");
   const Model model = Model::load(context, path);
   const Dataset dataset = open_saved(context, data);
   Json report;
   {
     ProgressBar bar(call.quiet);
     report = Json::parse(
-        model.evaluate(dataset, dump_json(call.settings), bar.listener(), &interrupt_token()));
+        model.evaluate(dataset, dump_json(options), bar.listener(), &interrupt_token()));
   }
   if (call.options.count("report") != 0) {
     const std::string file = call.text("report");
@@ -137,70 +134,6 @@ int evaluate(const Call& call) {
     print_json(report);
   } else {
     print_report(report);
-  }
-  return kDone;
-}
-
-std::string read_request(const Call& call) {
-  const std::string source = call.text("request", "-");
-  if (source != "-") return read_file(source, 64U << 20);
-  if (isatty(STDIN_FILENO) != 0)
-    throw UsageError("missing --request FILE (or a request on standard input)");
-  return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
-}
-
-void print_inputs(const Json& inputs, const char* kind) {
-  const Json entries = inputs.value(kind, Json::array());
-  if (entries.empty()) return;
-  std::string line = std::string("inputs ") + kind + ": ";
-  bool first = true;
-  for (const Json& entry : entries) {
-    if (!first) line += ", ";
-    first = false;
-    line += entry.value("system", "") + " " + entry.value("code", "");
-    if (entry.contains("read_as")) line += " as " + entry.at("read_as").get<std::string>();
-    if (entry.contains("reason")) line += " (" + entry.at("reason").get<std::string>() + ")";
-  }
-  print_line(line);
-}
-
-void print_answer(const Json& answer) {
-  std::vector<std::vector<std::string>> rows;
-  for (const Json& row : answer.at("classes")) {
-    rows.push_back({row.at("code").get<std::string>(), number(row.at("probability").get<double>()),
-                    row.at("recommended").get<bool>() ? "yes" : "no"});
-  }
-  print_table({"class (ATC level 3)", "probability", "over threshold"}, rows);
-  for (const Json& pair : answer.value("interactions", Json::array())) {
-    print_line("interaction listed: " + pair.at("a").get<std::string>() + " with " +
-               pair.at("b").get<std::string>() + " (" + pair.value("source", "") + ")");
-  }
-  const Json inputs = answer.value("inputs", Json::object());
-  for (const char* kind : {"used", "substituted", "ignored"}) print_inputs(inputs, kind);
-  for (const Json& effect :
-       answer.value("explanation", Json::object()).value("top", Json::array())) {
-    print_line("without " + effect.value("system", "") + " " + effect.value("code", "") + ": " +
-               effect.value("class", "") + " " + number(effect.value("change", 0.0)));
-  }
-  print_pairs(answer.value("model", Json::object()));
-  if (answer.contains("limits")) print_line("limits: " + answer.at("limits").get<std::string>());
-}
-
-int recommend(const Call& call) {
-  const Context context = call.context();
-  const std::string path = call.word(0, "MODEL folder");
-  Json request = parse_json(read_request(call), "request");
-  if (call.options.count("k") != 0) request["k"] = Json::parse(call.text("k"), nullptr, false);
-  for (const auto& [key, value] : call.settings.items()) request[key] = value;
-  const Model model = Model::load(context, path);
-  Session session(model);
-  const std::string document = dump_json(request);
-  const std::string answer =
-      call.options.count("explain") != 0 ? session.explain(document) : session.recommend(document);
-  if (call.json) {
-    print_line(answer);
-  } else {
-    print_answer(Json::parse(answer));
   }
   return kDone;
 }
@@ -223,21 +156,25 @@ const std::vector<Command>& model_commands() {
        fit},
       {"model info", "MODEL", "method, options, classes, training record, limits", nullptr,
        model_info},
-      {"evaluate", "MODEL --data DIR [--report FILE]", "metrics on a data set",
+      {"model import", "METHOD FILE --data DIR -o MODEL",
+       "a model from weights that another program trained",
+       [](cxxopts::Options& options) {
+         options.add_options()("data", "data set that gives the items",
+                               cxxopts::value<std::string>(), "DIR")(
+             "o,output", "folder of the model", cxxopts::value<std::string>(), "MODEL")(
+             "overwrite", "replace what is there");
+       },
+       import_weights},
+      {"evaluate", "MODEL --data DIR [--augment JSON|FILE]", "metrics on a data set",
        [](cxxopts::Options& options) {
          options.add_options()("data", "data set to evaluate on", cxxopts::value<std::string>(),
-                               "DIR")("report", "also write FILE.json or FILE.html",
-                                      cxxopts::value<std::string>(), "FILE");
+                               "DIR")("augment",
+                                      "answer with the mean over copies of each history; options "
+                                      "of an augmenter",
+                                      cxxopts::value<std::string>(), "JSON|FILE")(
+             "report", "also write FILE.json or FILE.html", cxxopts::value<std::string>(), "FILE");
        },
        evaluate},
-      {"recommend", "MODEL [--request FILE|-] [-k N] [--explain]", "ranked classes for one patient",
-       [](cxxopts::Options& options) {
-         options.add_options()("request", "request document, - for standard input",
-                               cxxopts::value<std::string>(),
-                               "FILE")("k", "classes to list", cxxopts::value<std::string>(), "N")(
-             "explain", "each input's effect, and the model's own weights");
-       },
-       recommend},
       {"info", "", "versions, devices, methods", nullptr, info},
       {"schema", "[KIND]", "keys of a configuration document as JSON Schema", nullptr, show_schema},
   };

@@ -2,6 +2,9 @@
 
 #include <cstdio>
 
+#include "cpp/cli/terminal.h"
+#include "theriac/theriac.hpp"
+
 namespace theriac::cli {
 namespace {
 
@@ -70,7 +73,71 @@ std::string section(const char* title, const Json& object) {
   return html + "</table>";
 }
 
+// Metrics of sequences by the length of their histories.
+void print_lengths(const Json& lengths) {
+  if (lengths.empty()) return;
+  std::vector<std::string> header;
+  std::vector<std::vector<std::string>> rows;
+  for (const Json& entry : lengths) {
+    header.clear();
+    rows.emplace_back();
+    for (const auto& [key, value] : entry.items()) {
+      header.push_back(key);
+      rows.back().push_back(value.is_number_float() ? number(value.get<double>())
+                            : value.is_string()     ? value.get<std::string>()
+                                                    : dump_json(value));
+    }
+  }
+  print_table(header, rows);
+}
+
+// Whether an operator goes by "ratio".
+bool takes_share(const std::string& op) {
+  return op != "window" && op != "tnoise" && op != "original";
+}
+
 }  // namespace
+
+std::string augmenter_text(const Json& augmenter) {
+  if (augmenter.is_null()) return "plain prediction";
+  static const Json defaults = Json::parse(Augmenter(Context()).info());
+  const auto op = augmenter.at("op").get<std::string>();
+  std::string text = op;
+  for (const auto& [key, value] : augmenter.items()) {
+    const bool named = key == "ratio" ? takes_share(op) : value != defaults.value(key, Json());
+    if (key != "op" && named)
+      text += " " + key + "=" + (value.is_string() ? value.get<std::string>() : value.dump());
+  }
+  return text;
+}
+
+void print_report(const Json& report) {
+  std::vector<std::vector<std::string>> rows;
+  std::vector<std::string> header{"metric", "value"};
+  const Json bootstrap = report.value("bootstrap", Json::object());
+  const bool spread = bootstrap.is_object() && !bootstrap.empty();
+  if (spread) header.insert(header.end(), {"std", "95 % of rounds"});
+  for (const auto& [name, value] : report.at("metrics").items()) {
+    std::vector<std::string> row{
+        name, value.is_number() ? number(value.get<double>()) : dump_json(value)};
+    row.resize(header.size());
+    if (spread && bootstrap.contains(name) && bootstrap.at(name).is_object()) {
+      const Json& entry = bootstrap.at(name);
+      if (entry.contains("std")) row[2] = number(entry.at("std").get<double>());
+      if (entry.contains("low"))
+        row[3] =
+            number(entry.at("low").get<double>()) + " to " + number(entry.at("high").get<double>());
+    }
+    rows.push_back(std::move(row));
+  }
+  print_table(header, rows);
+  print_pairs(report.value("counts", Json::object()));
+  print_lengths(report.value("by_length", Json::array()));
+  Json config = report.value("config", Json::object());
+  if (config.contains("augment")) config["augment"] = augmenter_text(config.at("augment"));
+  print_pairs(config);
+  if (report.contains("limits")) print_line("limits: " + report.at("limits").get<std::string>());
+}
 
 std::string html_report(const Json& report, const std::string& model, const std::string& data) {
   std::string html =

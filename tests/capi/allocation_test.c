@@ -1,4 +1,4 @@
-/* Memory: the hot call allocates nothing after warm-up, and any one allocation of a call that
+/* Memory: the hot calls allocate nothing after warm-up, and any one allocation of a call that
  * handles no JSON may fail: it reports OUT_OF_MEMORY, nothing leaks, the handles go on working.
  * Calls with JSON are not tested: the destructor of nlohmann-json 3.11 allocates and ends the
  * process when it can not (docs/decisions/0003). */
@@ -33,6 +33,33 @@ static theriac_status recommend_codes(theriac_error** error) {
   uint64_t count = 0;
   return theriac_session_recommend_codes(session, 3, visit, field, system, code, 8, class_code,
                                          probability, &count, NULL, error);
+}
+
+static theriac_status recommend_history(theriac_session* of_items, theriac_error** error) {
+  static const int64_t item[] = {3, 7, 12, 5, 9};
+  int64_t ranked_item[8];
+  float score[8];
+  uint64_t ranked = 0;
+  return theriac_session_recommend_history(of_items, item, 5, NULL, 8, ranked_item, score, &ranked,
+                                           NULL, error);
+}
+
+static void recommends_history_without_allocating(const char* folder) {
+  theriac_dataset* sequences = make_sequences(context, folder, 50);
+  theriac_model* of_items = make_sequence_model(context, sequences, NULL);
+  theriac_session* scoring = NULL;
+  long before;
+  int i;
+  OK(theriac_session_create(of_items, NULL, 0, &scoring, error));
+  OK(recommend_history(scoring, error));
+  before = allocations;
+  for (i = 0; i < 1000; i++) {
+    if (recommend_history(scoring, NULL) != THERIAC_OK) failed++;
+  }
+  CHECK(allocations == before);
+  theriac_session_release(scoring);
+  theriac_model_release(of_items);
+  theriac_dataset_release(sequences);
 }
 
 static theriac_status create_cancel(theriac_error** error) {
@@ -107,6 +134,8 @@ int main(int argc, char** argv) {
     if (recommend_codes(NULL) != THERIAC_OK) failed++;
   }
   CHECK(allocations == before);
+
+  recommends_history_without_allocating(folder);
 
   every_allocation_fails("cancel_create", create_cancel);
   every_allocation_fails("dataset_table", read_table);

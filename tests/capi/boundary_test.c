@@ -113,6 +113,7 @@ static void null_arguments(void) {
                                           NULL, &count, NULL, error));
   REFUSES("count", theriac_session_recommend_codes(session, 1, numbers, numbers, numbers, code, 1,
                                                    classes, probabilities, NULL, NULL, error));
+  REFUSES("session", theriac_session_set_augmenter(NULL, NULL, error));
   REFUSES("stream", theriac_session_recommend_arrow(session, NULL, NULL, 0, NULL, &stream, error));
   REFUSES("result", theriac_result_table(NULL, &stream, error));
   CHECK(theriac_model_create(NULL, NULL, 0, NULL, 0, NULL, NULL) == THERIAC_INVALID_ARGUMENT);

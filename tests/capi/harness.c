@@ -49,6 +49,32 @@ theriac_model* make_model(const theriac_context* context, const theriac_dataset*
   return model;
 }
 
+const char kSmallSasrec[] =
+    "{\"hidden\": 16, \"inner\": 32, \"layers\": 1, \"max_length\": 20, \"train\": {\"epochs\": "
+    "2}}";
+
+theriac_dataset* make_sequences(const theriac_context* context, const char* folder, int users) {
+  char options[8192];
+  theriac_dataset* dataset = NULL;
+  snprintf(options, sizeof options,
+           "{\"kind\": \"sequences\", \"users\": %d, \"items\": 60, \"clusters\": 6, \"seed\": 5, "
+           "\"path\": \"%s/sequences-%d.txt\"}",
+           users, folder, users);
+  OK(theriac_dataset_generate(context, options, strlen(options), NULL, error));
+  snprintf(options, sizeof options,
+           "{\"format\": \"sequences\", \"path\": \"%s/sequences-%d.txt\"}", folder, users);
+  OK(theriac_dataset_open(context, options, strlen(options), NULL, &dataset, error));
+  return dataset;
+}
+
+theriac_model* make_sequence_model(const theriac_context* context, const theriac_dataset* train,
+                                   const theriac_dataset* valid) {
+  theriac_model* model = NULL;
+  OK(theriac_model_create(context, "sasrec", 6, kSmallSasrec, strlen(kSmallSasrec), &model, error));
+  OK(theriac_model_fit(model, train, valid, NULL, 0, NULL, error));
+  return model;
+}
+
 int finish(void) {
   CHECK(theriac_live_objects() == 0);
   printf("%d passed, %d failed\n", passed, failed);

@@ -61,7 +61,14 @@ theriac_dataset* make_cohort(const theriac_context* context, const char* folder,
 /* A small GAMENet with HIER encoders, fitted on it. */
 theriac_model* make_model(const theriac_context* context, const theriac_dataset* dataset);
 
+/* Generated sequences of `users` users over 60 items, read back from text lines. */
+theriac_dataset* make_sequences(const theriac_context* context, const char* folder, int users);
+/* A small SASRec, fitted on `train` and selected on `valid`. */
+theriac_model* make_sequence_model(const theriac_context* context, const theriac_dataset* train,
+                                   const theriac_dataset* valid);
+
 extern const char kRequest[];
+extern const char kSmallSasrec[]; /* options of make_sequence_model */
 
 /* Prints the totals; checks that nothing lives. Returns main's result. */
 int finish(void);

@@ -73,6 +73,20 @@ class Bench:
         self.cohort()
         return self.once("model", lambda: self.run("fit", "gamenet", "--data", "split/train", "--valid", "split/valid", "-o", "model", *self.SMALL, "--quiet") and "model")
 
+    def sequences(self):
+        def make():
+            self.run("data", "generate", "sequences", "-o", "sequences.txt", "--set", "users=300", "--set", "items=80", "--seed", "11", "--quiet")
+            self.run("data", "import", "sequences", "sequences.txt", "-o", "sequences", "--quiet")
+            self.run("data", "split", "sequences", "-o", "next", "--how", "leave-one-out")
+            return "sequences"
+        return self.once("sequences", make)
+
+    SMALL_SASREC = ("--set", "hidden=16", "--set", "inner=32", "--set", "layers=1", "--set", "train.epochs=3", "--seed", "3", "--threads", "1")
+
+    def sasrec(self):
+        self.sequences()
+        return self.once("sasrec", lambda: self.run("fit", "sasrec", "--data", "next/train", "--valid", "next/valid", "-o", "sasrec", *self.SMALL_SASREC, "--quiet") and "sasrec")
+
 
 @test
 def main_job(b):
@@ -89,6 +103,9 @@ def main_job(b):
     assert probabilities == sorted(probabilities, reverse=True)
     assert [e["code"] for e in answer["inputs"]["ignored"]] == ["X-99"]
     assert answer["limits"]
+    augmented = b.json("recommend", "model", "--request", ROOT / "examples/demo/request.json", "--augment", "{}")
+    assert augmented["augment"]["op"] == "tmask_r" and len(augmented["classes"]) > 5
+    assert b.json("evaluate", "model", "--data", "split/test", "--augment", '{"ratio": 0.3}')["config"]["augment"]["ratio"] == 0.3
     plain = b.run("recommend", "model", "--request", ROOT / "examples/demo/request.json", "--explain")
     assert "over threshold" in plain.stdout and "limits:" in plain.stdout
 
@@ -186,6 +203,143 @@ def drop_report_adds_up(b):
     assert tables
     for name, table in tables.items():
         assert table["read"] == table["kept"] + sum(table["dropped"].values()), name
+
+
+@test
+def sequences_in_and_out(b):
+    """Generated text in, counted, divided, and out again as it was."""
+    b.sequences()
+    info = b.json("data", "info", "sequences")
+    assert info["kind"] == "sequences" and info["users"] == 300 and not info["timed"], info
+    printed = b.run("data", "import", "sequences", "sequences.txt", "-o", "sequences-again", "--quiet").stdout
+    assert f"300 users, {info['items']} items, {info['interactions']} interactions" in printed, printed
+    assert b.run("data", "export", "sequences", "--table", "sequences", "--format", "lines").stdout == (b.folder / "sequences.txt").read_text()
+    first = json.loads(b.run("data", "export", "sequences").stdout.splitlines()[0])
+    assert first["user"] == 1 and len(first["items"]) >= 5, first
+    counts = [b.json("data", "info", f"next/{part}")["interactions"] for part in ("train", "valid", "test")]
+    assert counts == [info["interactions"] - 600, info["interactions"] - 300, info["interactions"]], counts
+    b.run("data", "generate", "sequences", "-o", "sequences.csv", "--format", "csv", "--set", "users=100", "--quiet")
+    b.run("data", "import", "sequences", "sequences.csv", "-o", "dated", "--set", "item_core=3", "--quiet")
+    parts = b.json("data", "split", "dated", "-o", "dated-split", "--how", "time", "--set", "test=0.2")
+    assert set(parts["test"]) == {"path", "users", "items", "interactions"} and parts["test"]["users"] > 0, parts
+    table = b.json("data", "info", "dated")["accounting"]["tables"]
+    assert table and all(t["read"] == t["kept"] + sum(t["dropped"].values()) for t in table.values()), table
+
+
+@test
+def sequence_errors(b):
+    b.sequences()
+    b.fails(2, ["times", "leave_one_out"], "data", "split", "sequences", "-o", "x", "--how", "time")
+    b.fails(2, ["leave_one_out"], "data", "split", "sequences", "-o", "x", "--how", "patient")
+    b.fails(2, ["table"], "data", "export", "sequences", "--table", "patients")
+    b.fails(2, ["sequences"], "data", "import", "sequence", "sequences.txt", "-o", "x")
+    b.fails(2, ["sequences"], "data", "generate", "sequenzes", "-o", "x")
+    (b.folder / "twice.txt").write_text("1 5 6\n1 7 8\n")
+    b.fails(1, ["twice.txt", "2"], "data", "import", "sequences", "twice.txt", "-o", "x", "--quiet")
+
+
+@test
+def next_item_main_job(b):
+    b.sasrec()
+    info = b.json("model", "info", "sasrec")
+    assert info["method"] == "sasrec" and info["items"] == b.json("data", "info", "sequences")["items"]
+    plain = b.json("evaluate", "sasrec", "--data", "next/test")
+    assert plain["counts"]["answers"] == 300 and 0 < plain["metrics"]["hr@10"] <= 1 and plain["config"]["augment"] is None, plain
+    (b.folder / "removing.json").write_text('{"op": "tmask_r", "ratio": 0.3}')
+    augmented = b.json("evaluate", "sasrec", "--data", "next/test", "--augment", "removing.json")
+    assert augmented["config"]["augment"]["ratio"] == 0.3 and augmented["metrics"] != plain["metrics"]
+    assert augmented["metrics"] == b.json("evaluate", "sasrec", "--data", "next/test", "--augment", ' {"ratio": 0.3}')["metrics"]
+    printed = b.run("evaluate", "sasrec", "--data", "next/test", "--augment", "removing.json", "--report", "next.html", "--quiet").stdout
+    assert "tmask_r ratio=0.3" in printed and "hr@10" in printed and "hr@10" in (b.folder / "next.html").read_text(), printed
+
+    history = ("--history", "3 7 12 5 shoe", "-k", "5")
+    answer = b.json("recommend", "sasrec", *history)
+    assert len(answer["items"]) == 5 and answer["inputs"] == {"used": 4, "ignored": ["shoe"]}, answer
+    scores = [item["score"] for item in answer["items"]]
+    assert scores == sorted(scores, reverse=True) and not {i["id"] for i in answer["items"]} & {3, 7, 12, 5}
+    assert b.json("recommend", "sasrec", "-k", "5", stdin='{"history": [3, 7, 12, 5, "shoe"]}') == answer
+    assert b.json("recommend", "sasrec", *history, "--augment", "removing.json")["items"] != answer["items"]
+    printed = b.run("recommend", "sasrec", *history).stdout
+    assert printed.splitlines()[1].split()[0] == str(answer["items"][0]["id"]) and "not known to the model: shoe" in printed, printed
+    assert "limits:" in printed and "mean over copies: tmask_r ratio=0.3" in b.run("recommend", "sasrec", *history, "--augment", "removing.json").stdout
+
+
+@test
+def every_sequence_method_fits_evaluates_and_recommends(b):
+    b.sequences()
+    methods = [m["name"] for m in b.json("schema")["methods"] if m["dataset"] == "sequences"]
+    assert {"sasrec", "gru4rec", "popularity", "item_knn"} <= set(methods), methods
+    for method in methods:
+        small = ("--set", "train.epochs=1") if method in ("sasrec", "gru4rec") else ()
+        b.run("fit", method, "--data", "next/train", "--valid", "next/valid", "-o", f"next-{method}", *small, "--seed", "3", "--quiet")
+        assert b.json("evaluate", f"next-{method}", "--data", "next/test")["metrics"]["hr@20"] > 0
+        assert len(b.json("recommend", f"next-{method}", "--history", "1 2 3")["items"]) == 10
+        assert b.json("schema", f"method.{method}")["title"] == method
+
+
+@test
+def tuning(b):
+    """Plain prediction is among the candidates; the choice is then evaluated on data that had no part in it."""
+    b.sasrec()
+    grid = [{"op": "tmask_r", "ratio": 0.2}, {"op": "tmask_r", "ratio": 0.5, "original_weight": 0.5}, {"op": "tmask_r", "ratio": 0.9}]
+    (b.folder / "grid.json").write_text(json.dumps(grid))
+    tuned = b.json("tune", "sasrec", "--data", "next/valid", "--grid", "grid.json", "--test", "next/test")
+    table, best = tuned["validation"]["grid"], tuned["validation"]["best"]["augment"]
+    assert [e["augment"] and e["augment"]["ratio"] for e in table] == [None, 0.2, 0.5, 0.9], table
+    assert max(table, key=lambda e: e["metrics"]["ndcg@20"])["augment"] == best
+    assert tuned["test"]["plain"]["metrics"] == b.json("evaluate", "sasrec", "--data", "next/test")["metrics"]
+    options = ("--augment", json.dumps(best)) if best else ()
+    assert tuned["test"]["best"]["metrics"] == b.json("evaluate", "sasrec", "--data", "next/test", *options)["metrics"]
+    printed = b.run("tune", "sasrec", "--data", "next/valid", "--grid", '[{"op": "crop", "ratio": 0.8}]', "--test", "next/test", "--quiet").stdout
+    assert "plain prediction" in printed and "crop ratio=0.8" in printed and "best ndcg@20" in printed and "test data" in printed, printed
+    assert len(b.json("tune", "sasrec", "--data", "next/valid", "--set", "select=hr@5")["validation"]["grid"]) > 5
+    (b.folder / "plain.json").write_text('{"op": "crop"}')
+    b.fails(2, ["--grid", "array"], "tune", "sasrec", "--data", "next/valid", "--grid", "plain.json")
+    b.fails(2, ["--data"], "tune", "sasrec")
+
+
+@test
+def augmenting(b):
+    copies = b.json("augment", "--history", "1 2 3 4 5 6", "--seed", "7")["copies"]
+    assert abs(sum(c["weight"] for c in copies) - 1) < 1e-9 and all(len(c["items"]) == 3 for c in copies), copies
+    assert b.json("augment", "--history", "1 2 3 4 5 6", "--seed", "7", "--key", "8")["copies"] != copies
+    printed = b.run("augment", "--history", "1 2 3 4", "--augment", '{"op": "window"}', "--set", "window=4").stdout
+    assert printed.split() == ["copy", "weight", "1", "2", "3", "4", "1.0000"], printed
+    b.fails(2, ["item 2"], "augment", "--history", "1 x 3")
+    b.fails(2, ["--history"], "augment")
+    b.fails(2, ["ratio"], "augment", "--history", "1 2 3", "--augment", '{"ratoi": 1}')
+    b.fails(1, ["nowhere.json"], "augment", "--history", "1 2 3", "--augment", "nowhere.json")
+    b.fails(1, ["session"], "augment", "--history", "1 2 3", "--augment", '{"op": "tnoise"}')
+
+
+@test
+def weights_from_elsewhere(b):
+    """A model's own weights, imported as if another program had written them: the same answers."""
+    b.sasrec()
+    shape = ("--set", "hidden=16", "--set", "inner=32", "--set", "layers=1")
+    b.run("model", "import", "sasrec", "sasrec/model.safetensors", "--data", "next/train", "-o", "imported", *shape, "--quiet")
+    ask = ("--history", "3 7 12", "--json")
+    assert json.loads(b.run("recommend", "imported", *ask).stdout)["items"] == json.loads(b.run("recommend", "sasrec", *ask).stdout)["items"]
+    b.fails(2, ["exists"], "model", "import", "sasrec", "sasrec/model.safetensors", "--data", "next/train", "-o", "imported")
+    b.fails(1, [], "model", "import", "sasrec", "sasrec/model.safetensors", "--data", "next/train", "-o", "x")  # other sizes
+    b.fails(1, ["nowhere"], "model", "import", "sasrec", "nowhere.safetensors", "--data", "next/train", "-o", "x")
+    b.fails(2, ["--data"], "model", "import", "sasrec", "sasrec/model.safetensors", "-o", "x")
+    assert not (b.folder / "x").exists()
+
+
+@test
+def kinds_do_not_mix(b):
+    b.model()
+    b.sasrec()
+    b.fails(2, ["kind cohort"], "fit", "gamenet", "--data", "next/train", "-o", "x", "--quiet")
+    b.fails(2, ["kind sequences"], "fit", "sasrec", "--data", "split/train", "-o", "x", "--quiet")
+    b.fails(2, ["kind cohort"], "evaluate", "model", "--data", "next/test", "--quiet")
+    b.fails(2, ["history"], "recommend", "model", "--history", "1 2 3")
+    b.fails(1, ["augmenter, op"], "recommend", "model", "--request", ROOT / "examples/demo/request.json", "--augment", '{"op": "mask"}')
+    b.fails(2, ["tune"], "tune", "model", "--data", "split/valid")
+    b.fails(2, ["--history", "--request"], "recommend", "sasrec", "--history", "1", "--request", "-")
+    b.fails(2, ["object"], "recommend", "sasrec", stdin="[]")
+    b.fails(2, ["whole number"], "recommend", "sasrec", "--history", "1", "-k", "five")
 
 
 @test
@@ -293,6 +447,9 @@ def examples_run(b):
     assert done.returncode == 0 and json.loads(done.stdout)["classes"], done.stderr
     done = subprocess.run([b.examples / "example_c_recommend_codes", "model"], cwd=b.folder, capture_output=True, text=True)
     assert done.returncode == 0 and len(done.stdout.splitlines()) == 11, done.stderr
+    b.sasrec()
+    done = subprocess.run([b.examples / "example_c_next_item", "sasrec", "3", "7", "12", "999"], cwd=b.folder, capture_output=True, text=True)
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 24 and "1 of 4 items are unknown" in done.stdout, done.stdout + done.stderr
     (b.folder / "example").mkdir()
     done = subprocess.run([b.examples / "example_cpp_train_and_evaluate", "example"], cwd=b.folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -191,11 +191,12 @@ theriac_init(uint32_t abi_version, theriac_error **error) THERIAC_NOEXCEPT;
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
 theriac_build_info(theriac_bytes **out, theriac_error **error) THERIAC_NOEXCEPT;
 
-/* JSON Schema of a configuration document. `kind`: "context", "dataset.open", "dataset.generate",
- * "dataset.split", "dataset.export", "model.fit", "merge", "merge.inspect", "merge.search",
- * "merge.soup", "merge.METHOD" (options of a merge method), "merger", "augmenter",
- * "model.evaluate", "session", "request", or "method.NAME"; NULL lists the kinds and methods. "method.*"
- * and the list's methods need the engine. */
+/* JSON Schema of a configuration document. `kind`: "context", "dataset.open", "dataset.from_arrow",
+ * "dataset.generate", "dataset.split", "dataset.export", "model.fit", "merge", "merge.inspect",
+ * "merge.search", "merge.soup", "merge.METHOD" (options of a merge method), "merger", "augmenter",
+ * "model.evaluate", "session", "request", these three also with ".sequence" for models of sequences, or
+ * "method.NAME"; NULL lists the kinds and methods. Where a document of data sets depends on their kind,
+ * its schema lists one alternative for each. Those of models, and the list's methods, need the engine. */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
 theriac_schema(const char *kind, size_t kind_length, theriac_bytes **out,
                theriac_error **error) THERIAC_NOEXCEPT;
@@ -267,54 +268,71 @@ theriac_codes_query(const theriac_context *context, const char *request_json, si
 
 /* ---- Data sets ------------------------------------------------------------------------------- */
 
-/* Reads a data set. Options (schema "dataset.open"): {"format": "theriac" (a saved directory) |
- * "mimic-iii" | "mimic-iv" | "fhir", "path": ..., and the policy: "med_map", "visit_order", "maps":
- * {...}, ...}. Long: takes progress and cancel. Everything dropped is counted
+/* A data set is of one kind, which its functions go by: a cohort (patients, their visits, coded entries)
+ * or sequences (users and the items of each in time order). A model given the kind it does not take
+ * refuses it.
+ *
+ * Reads a data set. Options (schema "dataset.open"): {"format": "theriac" (a saved directory of either
+ * kind) | "mimic-iii" | "mimic-iv" | "fhir" | "sequences", "path": ..., and the policy}. Policy of
+ * records: {"med_map", "visit_order", "maps": {...}, ...}. Policy of sequences: {"layout": "auto" |
+ * "lines" (USER ITEM ITEM ..., oldest first) | "csv" (one interaction a row), "user": "user", "item":
+ * "item", "time": "time" (columns of csv), "delimiter": ",", "repeats": "keep" | "first" | "last",
+ * "user_core": 1, "item_core": 1}. Long: takes progress and cancel. Everything dropped is counted
  * (theriac_dataset_info). Needs no engine. */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
 theriac_dataset_open(const theriac_context *context, const char *options_json,
                      size_t options_length, const theriac_callbacks *callbacks,
                      theriac_dataset **out, theriac_error **error) THERIAC_NOEXCEPT;
 
-/* A cohort from an Arrow stream of coded entries, one row a code: columns patient, visit (text or
- * integer), time (timestamp, integer seconds or text), field ("diagnoses" | "procedures" |
- * "medications"), system, code. The stream is consumed and released, also on failure. Options: the
- * policy, as in theriac_dataset_open. */
+/* A data set from an Arrow stream. {"kind": "cohort"} (the default): coded entries, one row a code:
+ * columns patient, visit (text or integer), time (timestamp, integer seconds or text), field
+ * ("diagnoses" | "procedures" | "medications"), system, code. {"kind": "sequences"}: one row an
+ * interaction, in any order: columns user, item (text or integer), time (as above; may be absent, then
+ * the order of rows counts). The stream is consumed and released, also on failure. Other options (schema
+ * "dataset.from_arrow"): the policy, as in theriac_dataset_open. */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_dataset_from_arrow(
     const theriac_context *context, struct ArrowArrayStream *stream, const char *options_json,
     size_t options_length, theriac_dataset **out, theriac_error **error) THERIAC_NOEXCEPT;
 
 /* Writes synthetic data in real file layouts. Options (schema "dataset.generate"): {"kind":
  * "cohort", "path": DIR, "format": "fhir" | "mimic-iv", "patients": 1000, "hospital": 0, "seed": 1,
- * ...} or {"kind": "hierarchy_claim", "path": DIR, ...}, which writes the data sets train,
- * test_seen and test_unseen. */
+ * ...}; {"kind": "sequences", "path": FILE, "format": "lines" | "csv" (with times), "users": 1000,
+ * "items": 500, "seed": 1, ...}; or {"kind": "hierarchy_claim", "path": DIR, ...}, which writes the data
+ * sets train, test_seen and test_unseen. */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_dataset_generate(
     const theriac_context *context, const char *options_json, size_t options_length,
     const theriac_callbacks *callbacks, theriac_error **error) THERIAC_NOEXCEPT;
 
-/* Divides a data set; the parts keep its vocabularies. Options (schema "dataset.split"): {"how":
- * "patient" | "time" | "file_order" | "fold", "valid": 0.1, "test": 0.1, "seed": 1994, "folds": 5,
- * "fold": 0}. The three outputs are set together. */
+/* Divides a data set; the parts keep its vocabularies. Options (schema "dataset.split"), of a cohort:
+ * {"how": "patient" | "time" | "file_order" | "fold", "valid": 0.1, "test": 0.1, "seed": 1994, "folds":
+ * 5, "fold": 0}. Of sequences: {"how": "leave_one_out" | "time", "valid": 0.1, "test": 0.1 (of time:
+ * shares of the interactions, the latest in test)}; the last item of each sequence of `valid` and `test`
+ * is the answer that evaluation asks for, those before it are its history. The three outputs are set
+ * together. */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
 theriac_dataset_split(const theriac_dataset *dataset, const char *options_json,
                       size_t options_length, theriac_dataset **train, theriac_dataset **valid,
                       theriac_dataset **test, theriac_error **error) THERIAC_NOEXCEPT;
 
-/* JSON: kind, counts, vocabularies' sizes, statistics per visit, accounting (rows read, kept,
- * dropped and why), provenance, fingerprint. */
+/* JSON: kind, counts (patients and visits, or users, items and interactions), vocabularies' sizes and
+ * statistics per visit, or lengths of sequences; accounting (rows read, kept, dropped and why),
+ * provenance, fingerprint. */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_dataset_info(
     const theriac_dataset *dataset, theriac_bytes **out, theriac_error **error) THERIAC_NOEXCEPT;
 
 /* A table as an Arrow stream, without a copy of the columns where they are stored as Arrow wants
- * them: "codes" (the long form that theriac_dataset_from_arrow reads), "visits", "patients",
- * "vocabulary". `stream` is filled; its release callback may be called from any thread, after the
- * data set was released too. */
+ * them. Of a cohort: "codes" (the long form that theriac_dataset_from_arrow reads), "visits",
+ * "patients", "vocabulary". Of sequences: "interactions" (user, item, time; as
+ * theriac_dataset_from_arrow reads), "vocabulary" (id, item). `stream` is filled; its release callback
+ * may be called from any thread, after the data set was released too. */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
 theriac_dataset_table(const theriac_dataset *dataset, const char *table, size_t table_length,
                       struct ArrowArrayStream *stream, theriac_error **error) THERIAC_NOEXCEPT;
 
-/* A table as text. Options (schema "dataset.export"): {"table": "patients" | "visits" | "codes" |
- * "vocabulary", "format": "csv" | "jsonl" | "arrow" (an Arrow IPC stream, binary)}. */
+/* A table as text. Options (schema "dataset.export"): {"table": ..., "format": "csv" | "jsonl" |
+ * "arrow" (an Arrow IPC stream, binary)}; tables of a cohort: "patients", "visits", "codes",
+ * "vocabulary"; of sequences: "sequences" (one user a row; also as "lines", the layout that
+ * theriac_dataset_open reads), "interactions", "vocabulary". */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_dataset_export(
     const theriac_dataset *dataset, const char *options_json, size_t options_length,
     theriac_bytes **out, theriac_error **error) THERIAC_NOEXCEPT;
@@ -329,9 +347,9 @@ THERIAC_API void THERIAC_CALL theriac_dataset_release(theriac_dataset *dataset) 
 
 /* ---- Models ---------------------------------------------------------------------------------- */
 
-/* An untrained model of a method ("gamenet", "retain", "logistic_regression", "most_frequent",
- * "nearest_visit", "code_tree", ...; theriac_schema(NULL) lists them). Options: schema
- * "method.NAME". Loads the engine. */
+/* An untrained model of a method (theriac_schema(NULL) lists them). Of cohorts: "gamenet", "retain",
+ * "logistic_regression", "most_frequent", "nearest_visit", "code_tree", ...; of sequences: "sasrec",
+ * "gru4rec", "popularity", "item_knn", .... Options: schema "method.NAME". Loads the engine. */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
 theriac_model_create(const theriac_context *context, const char *method, size_t method_length,
                      const char *options_json, size_t options_length, theriac_model **out,
@@ -352,14 +370,36 @@ THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_model_load(
     const theriac_context *context, const char *path, size_t path_length, const char *options_json,
     size_t options_length, theriac_model **out, theriac_error **error) THERIAC_NOEXCEPT;
 
+/* A model from weights that another program trained: a .safetensors file whose tensors have the names
+ * that the method's authors gave them. `dataset` gives the vocabulary: its items, in their order, are
+ * rows 1, 2, ... of the item table, so it must hold the items that the weights were trained on. It also
+ * gives the counts behind tables of similar items: give the training part alone. Options: schema
+ * "method.NAME", with the sizes of the weights. THERIAC_DATA_ERROR, naming the tensor, where names or
+ * shapes do not fit; THERIAC_UNSUPPORTED by methods without published weights. Loads the engine. */
+THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_model_import(
+    const theriac_context *context, const char *method, size_t method_length, const char *path,
+    size_t path_length, const theriac_dataset *dataset, const char *options_json,
+    size_t options_length, theriac_model **out, theriac_error **error) THERIAC_NOEXCEPT;
+
 /* Writes config.json, model.safetensors, vocabularies and tables, whole or not at all. */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
 theriac_model_save(const theriac_model *model, const char *path, size_t path_length,
                    int32_t overwrite, theriac_error **error) THERIAC_NOEXCEPT;
 
-/* Metrics on a data set. Options (schema "model.evaluate"): {"threshold": 0.3, "aggregation":
- * "per_sample" | "per_patient", "bootstrap": {"rounds": 0, ...}, ...}. theriac_result_json:
- * {"metrics", "counts", "config", "limits"}. */
+/* Metrics on a data set. theriac_result_json: {"metrics", "counts", "config", "limits", ...}. Option of
+ * all models: "augment": {options of an augmenter, as in theriac_session_set_augmenter}; absent: plain
+ * prediction.
+ *
+ * Models of cohorts; options (schema "model.evaluate"): {"threshold": 0.3, "aggregation": "per_sample"
+ * | "per_patient", "bootstrap": {"rounds": 0, ...}, ...}.
+ *
+ * Models of sequences: each one's last item is ranked among all items but those of its history, given
+ * the items before it. Options (schema "model.evaluate.sequence"): {"cutoffs": [5, 10, 20],
+ * "exclude_seen": true, ...} and, to compare augmenters, "tune": [{...}, ...] | true (the usual ones)
+ * with "select": "ndcg@20", in place of "augment". Metrics "hr@K" (share of answers among the first K),
+ * "ndcg@K" and "mrr@K"; "by_length" of histories; with "tune" also "grid": [{"augment", "metrics"}],
+ * plain prediction (null) first, and "best": {"augment"}, whose metrics the report gives. Plain
+ * prediction wins ties. Tuning selects: do it on validation data. */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_model_evaluate(
     const theriac_model *model, const theriac_dataset *dataset, const char *options_json,
     size_t options_length, const theriac_callbacks *callbacks, theriac_result **out,
@@ -380,17 +420,36 @@ THERIAC_API void THERIAC_CALL theriac_model_release(theriac_model *model) THERIA
 
 /* ---- Sessions: scoring ----------------------------------------------------------------------- */
 
-/* One thread's scoring state. Options (schema "session"): {"threshold": ..., "k": ...}; NULL for
- * none. */
+/* One thread's scoring state. Options (schema "session"): {"threshold": ..., "k": ...}; of models of
+ * sequences (schema "session.sequence"): {"k": 10, "exclude_seen": true, "augment": {options of an
+ * augmenter, as theriac_session_set_augmenter}}; NULL for none. */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
 theriac_session_create(const theriac_model *model, const char *options_json, size_t options_length,
                        theriac_session **out, theriac_error **error) THERIAC_NOEXCEPT;
 
-/* One patient, documents in and out (schema "request", docs/recommendation.md): {"patient":
- * {"visits": [{"date", "diagnoses": [{"system", "code"}], "procedures": [...], "medications":
- * [...]}]}, "k", "threshold"} -> {"classes": [{"code", "probability", "recommended"}],
- * "interactions": [...], "inputs": {"used", "ignored", "substituted"}, "model": {...}}. The last
- * visit is the current one; its medications are not used. */
+/* From now on the session answers with the mean over an augmenter's copies of what came before
+ * (test-time augmentation): of a user's history, or of the codes of a patient's past visits. NULL:
+ * plainly again. The session keeps the augmenter alive. Copies are made of the items or codes that the
+ * model knows, in its own numbering, and depend on the augmenter's seed, the history and the key of the
+ * request alone; what is left out as seen is the history itself. THERIAC_UNSUPPORTED, naming the
+ * option, and the session is as before, by models that cannot carry the operator out: models of cohorts
+ * know "tmask_r", "crop" and "window". */
+THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
+theriac_session_set_augmenter(theriac_session *session, const theriac_augmenter *augmenter,
+                              theriac_error **error) THERIAC_NOEXCEPT;
+
+/* One patient or user, documents in and out (docs/recommendation.md).
+ *
+ * Models of cohorts (schema "request"): {"patient": {"visits": [{"date", "diagnoses": [{"system",
+ * "code"}], "procedures": [...], "medications": [...]}]}, "k", "threshold"} -> {"classes": [{"code",
+ * "probability", "recommended"}], "interactions": [...], "inputs": {"used", "ignored", "substituted"},
+ * "model": {...}}. The last visit is the current one; its medications are not used.
+ *
+ * Models of sequences (schema "request.sequence"): {"history": [ids, oldest first], "k": 10, "key":
+ * optional integer that names the user to an augmenter, "exclude_seen": true} -> {"items": [{"id",
+ * "score"}], "inputs": {"used": n, "ignored": [ids that the model does not know]}, "model": {...}},
+ * best first. Ids are integers or texts, as in the training data. A score is comparable within one
+ * answer. A history without any known item is THERIAC_INVALID_ARGUMENT. */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
 theriac_session_recommend(theriac_session *session, const char *request_json, size_t request_length,
                           theriac_bytes **out, theriac_error **error) THERIAC_NOEXCEPT;
@@ -423,6 +482,17 @@ THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_session_recomme
     theriac_session *session, uint64_t entries, const int32_t *visit, const int32_t *field,
     const int32_t *system, const char *const *code, uint64_t capacity, const char **class_code,
     float *probability, uint64_t *count, uint64_t *ignored, theriac_error **error) THERIAC_NOEXCEPT;
+
+/* One user, plain arrays: item[0] ... item[count - 1] as the host numbers them, oldest first, `count` at
+ * least 1. For models whose items are integers; THERIAC_UNSUPPORTED by others. Writes the `capacity` best
+ * items that the history does not have, best first: ranked_item[i] and score[i]; `ranked` of them.
+ * `ignored` items of the history were unknown to the model; it may be NULL. A history without any known
+ * item is THERIAC_INVALID_ARGUMENT. `key`: names the user to an augmenter (theriac_session_set_augmenter);
+ * NULL: the history is its own. Allocates nothing after warm-up without an augmenter. */
+THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_session_recommend_history(
+    theriac_session *session, const int64_t *item, uint64_t count, const uint64_t *key,
+    uint64_t capacity, int64_t *ranked_item, float *score, uint64_t *ranked, uint64_t *ignored,
+    theriac_error **error) THERIAC_NOEXCEPT;
 
 /* A batch: an Arrow stream of coded entries in (as in theriac_dataset_from_arrow; consumed), an
  * Arrow stream out with one row a visit and class: patient, visit, class, probability (float),
@@ -528,8 +598,8 @@ THERIAC_API void THERIAC_CALL theriac_merger_release(theriac_merger *merger) THE
  * arXiv 2504.04843 and of CoSeRec, arXiv 2108.06479). Options (schema "augmenter"): {"op": "tmask_r",
  * "ratio": 0.5, "copies": 10, ...}; "seed" is the context's where it is not given. Ids are 1 to `items`;
  * 0 where that is not known. "substitute" and "insert" need `similar`, a table [items, similar_width] of
- * the most similar items of each, best first, 0 where there are fewer; it is copied. Else similar_width
- * is 0. Needs no engine. */
+ * the most similar items of each, best first, 0 where there are fewer; it is copied. Without one
+ * (similar_width 0) option "similar" says which table of a session's model to take. Needs no engine. */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_augmenter_create(
     const theriac_context *context, const char *options_json, size_t options_length, int32_t items,
     const int32_t *similar, uint64_t similar_width, theriac_augmenter **out,
@@ -539,7 +609,9 @@ THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_augmenter_creat
  * `key` (NULL) the history is its own. Copy c is id[offset[c]] ... id[offset[c + 1] - 1] with weight[c];
  * the weights sum to 1. `offset` has room for copy_capacity + 1, `weight` for copy_capacity, `id` for
  * id_capacity. `copies` and `ids` receive how many there are; where they do not fit, nothing else is
- * written and the status is THERIAC_INVALID_ARGUMENT. Any number of threads at once. */
+ * written and the status is THERIAC_INVALID_ARGUMENT. THERIAC_UNSUPPORTED by augmenters whose copies are
+ * more than ids ("tnoise", "mask_as" other than "id", "shift"): sessions carry those out. Any number of
+ * threads at once. */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
 theriac_augmenter_apply(const theriac_augmenter *augmenter, const int32_t *history, uint64_t length,
                         const uint64_t *key, uint64_t copy_capacity, uint64_t *offset,

@@ -486,6 +486,20 @@ class Model {
     model.handle_.reset(raw);
     return model;
   }
+  // From weights that another program trained; `dataset` gives the vocabulary.
+  static Model import_weights(const Context& context, std::string_view method,
+                              std::string_view path, const Dataset& dataset,
+                              std::string_view options_json = {}) {
+    Model model;
+    theriac_model* raw = nullptr;
+    internal::invoke([&](theriac_error** error) {
+      return theriac_model_import(context.get(), method.data(), method.size(), path.data(),
+                                  path.size(), dataset.get(), options_json.data(),
+                                  options_json.size(), &raw, error);
+    });
+    model.handle_.reset(raw);
+    return model;
+  }
   // `train` and `valid` may be null where the method allows it.
   void fit(const Dataset* train, const Dataset* valid = nullptr, std::string_view options_json = {},
            const Progress& progress = {}, const CancelToken* cancel = nullptr) {
@@ -532,6 +546,13 @@ class Model {
   internal::Owned<theriac_model, theriac_model_release> handle_;
 };
 
+// Ranked items, best first.
+struct RankedItems {
+  std::vector<std::int64_t> items;
+  std::vector<float> scores;
+  std::uint64_t ignored = 0;  // items of the history that the model does not know
+};
+
 class Session {
  public:
   explicit Session(const Model& model, std::string_view options_json = {}) {
@@ -552,6 +573,21 @@ class Session {
       return theriac_session_explain(get(), request_json.data(), request_json.size(), out, error);
     });
   }
+  // From now on means over the augmenter's copies; the session keeps it alive. Null: plain again.
+  void set_augmenter(const Augmenter* augmenter) {
+    internal::invoke([&](theriac_error** error) {
+      return theriac_session_set_augmenter(get(), augmenter == nullptr ? nullptr : augmenter->get(),
+                                           error);
+    });
+  }
+  // The `k` best items for a user; `key` names the user to an augmenter.
+  RankedItems recommend_history(const std::vector<std::int64_t>& history, std::size_t k) {
+    return recommend_history(history, k, nullptr);
+  }
+  RankedItems recommend_history(const std::vector<std::int64_t>& history, std::size_t k,
+                                std::uint64_t key) {
+    return recommend_history(history, k, &key);
+  }
   // Batch: consumes `stream`, fills `out`.
   void recommend_arrow(ArrowArrayStream* stream, ArrowArrayStream* out,
                        std::string_view options_json = {}) {
@@ -563,6 +599,22 @@ class Session {
   theriac_session* get() const noexcept { return handle_.get(); }
 
  private:
+  RankedItems recommend_history(const std::vector<std::int64_t>& history, std::size_t k,
+                                const std::uint64_t* key) {
+    RankedItems out;
+    out.items.resize(k);
+    out.scores.resize(k);
+    std::uint64_t ranked = 0;
+    internal::invoke([&](theriac_error** error) {
+      return theriac_session_recommend_history(get(), history.data(), history.size(), key, k,
+                                               out.items.data(), out.scores.data(), &ranked,
+                                               &out.ignored, error);
+    });
+    out.items.resize(static_cast<std::size_t>(ranked));
+    out.scores.resize(static_cast<std::size_t>(ranked));
+    return out;
+  }
+
   internal::Owned<theriac_session, theriac_session_release> handle_;
 };
 
