@@ -23,6 +23,15 @@ for method in gamenet retain; do
   echo "== one patient, $method"
   "$build/bench/recommend_bench" "$work/model-$method"
 done
+if [ ! -d "$work/model-next" ]; then
+  "$theriac" data generate sequences -o "$work/clicks.txt" --set users=20000 --set items=12000 --set clusters=300 --quiet
+  "$theriac" data import sequences "$work/clicks.txt" -o "$work/clicks" --quiet
+  "$theriac" fit sasrec --data "$work/clicks" -o "$work/model-next" --seed 1 --set train.epochs=1 --quiet
+fi
+for threads in 1 2; do
+  echo "== next items, 20,000 users and 12,000 items, $threads thread(s)"
+  "$build/bench/next_item_bench" --weights "$work/model-next/model.safetensors" --sequences "$work/clicks.txt" --threads $threads
+done
 echo "== matrix products, one thread"
 "$build/bench/matrix_product_bench"
 echo "== reading $patients patients"

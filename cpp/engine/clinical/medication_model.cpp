@@ -452,10 +452,13 @@ Json MedicationModel::report(const data::Cohort& cohort, const Json& json, Job& 
   const MappedCohort mapped(cohort, f.vocabularies);
   const ReadCohort read =
       read_cohort(mapped, f.state->diagnoses_encoder.get(), f.state->procedures_encoder.get());
-  const auto augmenter = augment.is_null()
-                             ? nullptr
-                             : std::make_shared<const augment::Augmenter>(
-                                   augment::AugmenterOptions::table().parse(augment, "augment"));
+  std::shared_ptr<const augment::Augmenter> augmenter;
+  if (!augment.is_null()) {
+    augment::AugmenterOptions chosen;
+    chosen.seed = static_cast<std::int64_t>(context_.seed);
+    augment::AugmenterOptions::table().update(chosen, augment, "augment");
+    augmenter = std::make_shared<const augment::Augmenter>(std::move(chosen));
+  }
   const auto frozen_scorer =
       augmenter ? augmented_scorer(f.state->scorer, augmenter) : f.state->scorer;
   const FrozenCohortScorer frozen(read, *frozen_scorer, f.state->max_visits);

@@ -256,6 +256,7 @@ void SequenceModel::publish(std::shared_ptr<Fitted> fitted, Json training) {
   state->similar = fitted->similar;
   state->item_vectors = fitted->recommender->item_vectors();
   state->training = fitted->training;
+  state->seed = context_.seed;
   fitted->state = std::move(state);
   fitted_ = std::move(fitted);
 }
@@ -352,12 +353,6 @@ Json SequenceModel::description() const {
 }
 
 }  // namespace
-
-std::shared_ptr<const augment::Augmenter> augmenter_of(const Json& json, const data::Names& items) {
-  if (json.is_null()) return nullptr;
-  return std::make_shared<const augment::Augmenter>(augment::AugmenterOptions::table().parse(json),
-                                                    static_cast<std::int32_t>(items.size()));
-}
 
 std::unique_ptr<Model> make_sequence_model(const SequenceMethod& method, const Json& options,
                                            const ContextSettings& context) {

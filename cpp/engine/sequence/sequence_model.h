@@ -28,9 +28,6 @@ std::unique_ptr<Model> import_sequence_model(const SequenceMethod& method, const
                                              const Dataset& dataset, const Json& options,
                                              const ContextSettings& context);
 
-// {"op": ..., ...} as an augmenter of a model with these items.
-std::shared_ptr<const augment::Augmenter> augmenter_of(const Json& json, const data::Names& items);
-
 Json evaluation_schema();
 
 }  // namespace theriac::sequence

@@ -106,8 +106,10 @@ Json recommended(Session& session, const std::string& request) {
 }
 Failure refused(Outcome outcome) { return outcome.ok() ? Failure{} : outcome.failure(); }
 std::shared_ptr<const augment::Augmenter> augmenter(const std::string& json) {
-  return std::make_shared<const augment::Augmenter>(
-      augment::AugmenterOptions::table().parse(parse_json(json, "augmenter")));
+  augment::AugmenterOptions options;
+  options.seed = 1;  // the context's
+  augment::AugmenterOptions::table().update(options, parse_json(json, "augmenter"));
+  return std::make_shared<const augment::Augmenter>(std::move(options));
 }
 
 struct Ranked {
@@ -289,6 +291,16 @@ TEST(SequenceModel, EnumeratedCopiesNeedNoSeed) {
   EXPECT_NE(history_ranked(*one, longer, 10, &key).scores, history_ranked(*one, longer, 10).scores);
 }
 
+// The context's seed, 1 here, is that of augmenters which name none.
+TEST(SequenceModel, SeedsOfTheContext) {
+  const auto metrics = [](const char* augment) {
+    return evaluated(sasrec(), parts().test, R"({"augment":)" + std::string(augment) + "}")
+        .at("metrics");
+  };
+  EXPECT_EQ(metrics(R"({"op":"tmask_r"})"), metrics(R"({"op":"tmask_r","seed":1})"));
+  EXPECT_NE(metrics(R"({"op":"tmask_r"})"), metrics(R"({"op":"tmask_r","seed":2})"));
+}
+
 std::map<std::int64_t, double> scores_of_all(Session& session,
                                              const std::vector<std::int64_t>& history) {
   const Ranked ranked = history_ranked(session, history, 1000);
@@ -300,7 +312,8 @@ std::map<std::int64_t, double> scores_of_all(Session& session,
 // Section 6: the mean of user vectors scored once is the mean of the copies' scores.
 TEST(SequenceModel, MeanOfVectorsIsMeanOfScores) {
   const std::vector<std::int64_t> history{3, 9, 1, 7, 12, 30};
-  const augment::Augmenter ten(augment::AugmenterOptions::table().parse(Json{{"op", "tmask_r"}}));
+  const augment::Augmenter ten(
+      augment::AugmenterOptions::table().parse(Json{{"op", "tmask_r"}, {"seed", 1}}));
   std::vector<std::int32_t> ids(history.begin(), history.end());
   const augment::Copies copies = ten.apply(ids);
   auto plain = session_of(sasrec(), R"({"exclude_seen":false})"),

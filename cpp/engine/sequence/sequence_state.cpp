@@ -62,6 +62,15 @@ augment::SimilarityTable similar_by_vectors(const at::Tensor& vectors, std::size
   return {items, width, std::move(neighbours), std::move(scores)};
 }
 
+std::shared_ptr<const augment::Augmenter> SequenceState::augmenter_of(const Json& options) const {
+  if (options.is_null()) return nullptr;
+  augment::AugmenterOptions chosen;
+  chosen.seed = static_cast<std::int64_t>(seed);
+  augment::AugmenterOptions::table().update(chosen, options);
+  return std::make_shared<const augment::Augmenter>(std::move(chosen),
+                                                    static_cast<std::int32_t>(items.size()));
+}
+
 std::shared_ptr<const augment::Augmenter> SequenceState::prepared(
     std::shared_ptr<const augment::Augmenter> augmenter) const {
   if (augmenter == nullptr) return nullptr;

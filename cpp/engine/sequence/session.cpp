@@ -230,7 +230,7 @@ std::unique_ptr<Session> make_session(std::shared_ptr<const SequenceState> state
   Json json = options_json.empty() ? Json::object() : parse_json(options_json, "session options");
   std::shared_ptr<const augment::Augmenter> augmenter;
   if (json.is_object() && json.contains("augment")) {
-    augmenter = augmenter_of(json["augment"], state->items);
+    augmenter = state->augmenter_of(json["augment"]);
     json.erase("augment");
   }
   const SessionOptions options = SessionOptions::table().parse(json);

@@ -1,6 +1,7 @@
 #include "cpp/engine/sequence/tuner.h"
 
-#include <optional>
+#include <algorithm>
+#include <map>
 
 #include "cpp/engine/sequence/ranking_protocol.h"
 #include "cpp/engine/sequence/sequence_model.h"
@@ -18,7 +19,7 @@ struct Candidate {
 
 Candidate candidate_of(const SequenceState& state, const Json& json) {
   if (json.is_null()) return {};
-  auto augmenter = augmenter_of(json, state.items);
+  auto augmenter = state.augmenter_of(json);
   Json effective = augment::AugmenterOptions::table().effective_json(augmenter->options());
   return {std::move(effective), state.prepared(std::move(augmenter))};
 }
@@ -33,9 +34,16 @@ bool carries_out(const SequenceState& state, const Json& json) {
   }
 }
 
-Json values_json(const metrics::RankingMetrics& metrics) {
+// By cut-off, the smallest first.
+Json values_json(const metrics::RankingMetrics& metrics, RankingOptions options) {
+  const std::map<std::string, double> values = metrics.values();
+  std::sort(options.cutoffs.begin(), options.cutoffs.end());
   Json json = Json::object();
-  for (const auto& [name, value] : metrics.values()) json[name] = value;
+  for (const std::int64_t cutoff : options.cutoffs) {
+    const std::string at = "@" + std::to_string(cutoff);
+    for (const char* name : {"hr", "ndcg"}) json[name + at] = values.at(name + at);
+  }
+  for (const auto& [name, value] : values) json[name] = value;  // what else there is
   return json;
 }
 
@@ -159,7 +167,7 @@ Evaluation evaluate(const SequenceState& state, const data::Sequences& sequences
     double value = 0;
     for (const Candidate& candidate : candidates(state, asked.tune)) {
       std::vector<std::int64_t> own = ranks(candidate);
-      Json values = values_json(summary(own, asked.ranking));
+      Json values = values_json(summary(own, asked.ranking), asked.ranking);
       if (!values.contains(asked.select)) {
         throw Error(Code::kInvalidArgument,
                     "option 'select' is '" + asked.select + "', which cutoffs do not give")
@@ -175,7 +183,7 @@ Evaluation evaluate(const SequenceState& state, const data::Sequences& sequences
   }
   Evaluation evaluation;
   Json& report = evaluation.report;
-  report["metrics"] = values_json(summary(best, asked.ranking));
+  report["metrics"] = values_json(summary(best, asked.ranking), asked.ranking);
   report["counts"] = counts_json(counts, data);
   report["by_length"] = by_length(data, best, asked.ranking);
   report["config"] = RankingOptions::table().effective_json(asked.ranking);
