@@ -335,7 +335,7 @@ void Augmenter::mark(Copies& copies) const {
   for (std::size_t i = 0; i < copies.ids.size(); ++i) copies.marks[i] = copies.ids[i] == 0 ? as : 0;
 }
 
-// TNoise, section 7.4 of the paper's code: copies whose item vectors are noisy, and as many clean ones as
+// TNoise (arXiv 2504.04843): copies whose item vectors are noisy, and as many clean ones as
 // need be, all alike, with noise on their user vectors.
 Copies Augmenter::with_noise(IdSpan history, std::uint64_t key) const {
   Copies out;

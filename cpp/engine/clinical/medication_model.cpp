@@ -223,53 +223,33 @@ std::int64_t bytes_of(const Fitted& fitted) {
 // -------------------------------------------------------------------------------------------------
 // the model
 
-class MedicationModel final : public Model {
+class MedicationModel final : public train::LearnedModel {
  public:
   MedicationModel(const MedicationMethod& method, const Json& options,
                   const ContextSettings& context)
-      : method_(method),
-        context_(context),
+      : LearnedModel(context),
+        method_(method),
         device_(tensor::parse_device(context.device)),
         options_(method.make(options)->effective_options()) {}
 
   void restore(const train::ModelDirectory& directory);
 
-  Outcome fit(const Dataset* train, const Dataset* valid, std::string_view options_json,
-              Job& job) noexcept override {
-    return tensor::guarded([&] {
-      const tensor::DeterminismScope scope(context_.reproducible);
-      fit_cohorts(require_cohort(train, "training"),
-                  valid == nullptr ? nullptr : &require_cohort(valid, "validation"),
-                  train::FitOptions::table().parse(train::parse_options(options_json)), job);
-    });
-  }
-
-  Outcome save(const std::string& directory, bool overwrite) const noexcept override {
-    return tensor::guarded([&] { train::save_model_directory(directory, contents(), overwrite); });
-  }
-
-  Outcome evaluate(const Dataset& dataset, std::string_view options_json, Job& job,
-                   std::string& report_json) const noexcept override {
-    return tensor::guarded([&] {
-      report_json = dump_json(
-          report(require_cohort(&dataset, "evaluation"), train::parse_options(options_json), job));
-    });
-  }
-
-  Outcome info(std::string& json) const noexcept override {
-    return tensor::guarded([&] { json = dump_json(description()); });
-  }
-
-  Outcome tensor(std::string_view name, TensorView& view) const noexcept override {
-    return tensor::guarded([&] { view = train::view_of(fitted().recommender->state(), name); });
-  }
-
-  Outcome open_session(std::string_view options_json,
-                       std::unique_ptr<Session>& session) const noexcept override {
-    return tensor::guarded([&] { session = make_session(fitted().state, options_json); });
-  }
-
  private:
+  void fit_to(const Dataset* train, const Dataset* valid, const train::FitOptions& options,
+              Job& job) override {
+    fit_cohorts(require_cohort(train, "training"),
+                valid == nullptr ? nullptr : &require_cohort(valid, "validation"), options, job);
+  }
+  Json report(const Dataset& dataset, const Json& options, Job& job) const override {
+    return report(require_cohort(&dataset, "evaluation"), options, job);
+  }
+  Json description() const override;
+  train::ModelDirectory contents() const override;
+  tensor::NamedTensors state() const override { return fitted().recommender->state(); }
+  std::unique_ptr<Session> session(std::string_view options_json) const override {
+    return make_session(fitted().state, options_json);
+  }
+
   const Fitted& fitted() const {
     if (fitted_) return *fitted_;
     throw Error(Code::kInvalidState,
@@ -283,12 +263,9 @@ class MedicationModel final : public Model {
   Json training_record(const Fitted& fitted, const FitData& data, Json fit) const;
   std::string fit_identity(const FitData& data) const;
   Json validation_metrics(const Fitted& fitted, const FitData& data, Job& job) const;
-  train::ModelDirectory contents() const;
   Json report(const data::Cohort& cohort, const Json& json, Job& job) const;
-  Json description() const;
 
   const MedicationMethod& method_;
-  const ContextSettings context_;
   const at::Device device_;
   Json options_;  // effective
   std::shared_ptr<const Fitted> fitted_;

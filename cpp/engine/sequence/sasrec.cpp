@@ -183,12 +183,8 @@ class FrozenSasrec final : public HistoryEncoder {
   }
 
  private:
-  // One token, before anything is computed: what its first rows depend on.
-  struct Token {
-    std::size_t sequence, slot;
-  };
-
-  void embed(const HistoryBatch& batch, std::size_t token, const Token& at, float* x) const {
+  void embed(const HistoryBatch& batch, std::size_t sequence, std::size_t token, std::size_t slot,
+             float* x) const {
     const bool zero = !batch.marks.empty() &&
                       batch.marks[token] == static_cast<std::uint8_t>(augment::Mark::kZero);
     if (zero) {
@@ -196,8 +192,8 @@ class FrozenSasrec final : public HistoryEncoder {
     } else {
       std::copy_n(items_.data() + static_cast<std::size_t>(batch.ids[token]) * hidden_, hidden_, x);
     }
-    if (!batch.noise.empty()) batch.noise[at.sequence].add_to({x, hidden_}, at.slot);
-    nn::add({x, hidden_}, positions_.data() + at.slot * hidden_);
+    if (!batch.noise.empty()) batch.noise[sequence].add_to({x, hidden_}, slot);
+    nn::add({x, hidden_}, positions_.data() + slot * hidden_);
   }
 
   // Tokens that the same tokens in the same slots stand before have the same hidden states, as no token
@@ -228,7 +224,7 @@ class FrozenSasrec final : public HistoryEncoder {
           if (old) own.first_new[s - first] = i;
           old = false;
           own.row_of[t] = static_cast<std::uint32_t>(own.keys.size());
-          embed(batch, begin + t, {s, max_length() - n + i}, x + own.keys.size() * hidden_);
+          embed(batch, s, begin + t, max_length() - n + i, x + own.keys.size() * hidden_);
           own.keys.push_back(key);
           if (shared) *find_row(key, own) = static_cast<std::uint32_t>(own.keys.size());
         }

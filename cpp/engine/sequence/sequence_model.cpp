@@ -134,48 +134,34 @@ SimilarTables similar_items(const data::Sequences& sequences) {
 
 // ------------------------------------------------------------------------------- the model
 
-class SequenceModel final : public Model {
+class SequenceModel final : public train::LearnedModel {
  public:
   SequenceModel(const SequenceMethod& method, const Json& options, const ContextSettings& context)
-      : method_(method),
-        context_(context),
+      : LearnedModel(context),
+        method_(method),
         device_(tensor::parse_device(context.device)),
         options_(method.make(options)->effective_options()) {}
 
   void restore(const train::ModelDirectory& directory);
   void import(const std::string& file, const data::Sequences& sequences);
 
-  Outcome fit(const Dataset* train, const Dataset* valid, std::string_view options_json,
-              Job& job) noexcept override {
-    return tensor::guarded([&] {
-      const tensor::DeterminismScope scope(context_.reproducible);
-      fit_sequences(require_sequences(train, "training"),
-                    valid == nullptr ? nullptr : &require_sequences(valid, "validation"),
-                    train::FitOptions::table().parse(train::parse_options(options_json)), job);
-    });
+ private:
+  void fit_to(const Dataset* train, const Dataset* valid, const train::FitOptions& options,
+              Job& job) override {
+    fit_sequences(require_sequences(train, "training"),
+                  valid == nullptr ? nullptr : &require_sequences(valid, "validation"), options,
+                  job);
   }
-  Outcome save(const std::string& directory, bool overwrite) const noexcept override {
-    return tensor::guarded([&] { train::save_model_directory(directory, contents(), overwrite); });
+  Json report(const Dataset& dataset, const Json& options, Job& job) const override {
+    return report(require_sequences(&dataset, "evaluation"), options, job);
   }
-  Outcome evaluate(const Dataset& dataset, std::string_view options_json, Job& job,
-                   std::string& report_json) const noexcept override {
-    return tensor::guarded([&] {
-      report_json = dump_json(report(require_sequences(&dataset, "evaluation"),
-                                     train::parse_options(options_json), job));
-    });
-  }
-  Outcome info(std::string& json) const noexcept override {
-    return tensor::guarded([&] { json = dump_json(description()); });
-  }
-  Outcome tensor(std::string_view name, TensorView& view) const noexcept override {
-    return tensor::guarded([&] { view = train::view_of(fitted().recommender->state(), name); });
-  }
-  Outcome open_session(std::string_view options_json,
-                       std::unique_ptr<Session>& session) const noexcept override {
-    return tensor::guarded([&] { session = make_session(fitted().state, options_json); });
+  Json description() const override;
+  train::ModelDirectory contents() const override;
+  tensor::NamedTensors state() const override { return fitted().recommender->state(); }
+  std::unique_ptr<Session> session(std::string_view options_json) const override {
+    return make_session(fitted().state, options_json);
   }
 
- private:
   const Fitted& fitted() const {
     if (fitted_) return *fitted_;
     throw Error(Code::kInvalidState,
@@ -187,12 +173,9 @@ class SequenceModel final : public Model {
   void publish(std::shared_ptr<Fitted> fitted, Json training);
   std::string fit_identity(const FitData& data) const;
   Json training_record(const FitData& data, Json fit) const;
-  train::ModelDirectory contents() const;
   Json report(const data::Sequences& sequences, const Json& json, Job& job) const;
-  Json description() const;
 
   const SequenceMethod& method_;
-  const ContextSettings context_;
   const at::Device device_;
   Json options_;  // effective
   std::shared_ptr<const Fitted> fitted_;
@@ -255,7 +238,6 @@ void SequenceModel::publish(std::shared_ptr<Fitted> fitted, Json training) {
   state->scorer = fitted->recommender->freeze();
   state->similar = fitted->similar;
   state->item_vectors = fitted->recommender->item_vectors();
-  state->training = fitted->training;
   state->seed = context_.seed;
   fitted->state = std::move(state);
   fitted_ = std::move(fitted);

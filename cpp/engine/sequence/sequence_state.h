@@ -21,8 +21,7 @@ struct SequenceState {
   std::shared_ptr<const NextItemScorer> scorer;
   SimilarTables similar;
   at::Tensor item_vectors;  // [items + 2, dim] on the CPU, or undefined
-  Json training = Json::object();
-  std::uint64_t seed = 0;  // of the context: of augmenters whose options name none
+  std::uint64_t seed = 0;   // of the context: of augmenters whose options name none
 
   // From options, {"op": ..., ...}; null for null. Throws kInvalidArgument naming the option.
   std::shared_ptr<const augment::Augmenter> augmenter_of(const Json& options) const;

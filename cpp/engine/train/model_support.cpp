@@ -51,4 +51,35 @@ void add_tensors(const tensor::NamedTensors& state, Fingerprint& print) {
   }
 }
 
+Outcome LearnedModel::fit(const Dataset* train, const Dataset* valid, std::string_view options_json,
+                          Job& job) noexcept {
+  return theriac::tensor::guarded([&] {
+    const theriac::tensor::DeterminismScope scope(context_.reproducible);
+    fit_to(train, valid, FitOptions::table().parse(parse_options(options_json)), job);
+  });
+}
+
+Outcome LearnedModel::save(const std::string& directory, bool overwrite) const noexcept {
+  return theriac::tensor::guarded([&] { save_model_directory(directory, contents(), overwrite); });
+}
+
+Outcome LearnedModel::evaluate(const Dataset& dataset, std::string_view options_json, Job& job,
+                               std::string& report_json) const noexcept {
+  return theriac::tensor::guarded(
+      [&] { report_json = dump_json(report(dataset, parse_options(options_json), job)); });
+}
+
+Outcome LearnedModel::info(std::string& json) const noexcept {
+  return theriac::tensor::guarded([&] { json = dump_json(description()); });
+}
+
+Outcome LearnedModel::tensor(std::string_view name, TensorView& view) const noexcept {
+  return theriac::tensor::guarded([&] { view = view_of(state(), name); });
+}
+
+Outcome LearnedModel::open_session(std::string_view options_json,
+                                   std::unique_ptr<Session>& opened) const noexcept {
+  return theriac::tensor::guarded([&] { opened = session(options_json); });
+}
+
 }  // namespace theriac::train
