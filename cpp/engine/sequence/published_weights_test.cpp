@@ -80,6 +80,11 @@ std::vector<std::int64_t> ranks(const data::Sequences& data, const Published& mo
   if (augment != nullptr)
     augmenter.emplace(augment::AugmenterOptions::table().parse(parse_json(augment, "augment")),
                       data.items());
+  if (augmenter && augmenter->wants_table()) {  // by cosine
+    const auto vectors = at::tensor(model.items).view({model.rows, -1});
+    augmenter.emplace(augmenter->with_table(
+        std::make_shared<const augment::SimilarityTable>(similar_by_vectors(vectors, 1, true))));
+  }
   Job job;
   return ranks_of(mapped, *model.scorer(), augmenter ? &*augmenter : nullptr, options, threads,
                   job);
@@ -291,7 +296,10 @@ TEST(PublishedWeights, Variants) {
   const Variant variants[] = {
       {R"({"op":"tmask_r","ratio":0.5})", .0650, .0346, .0466, .0234},
       {R"({"op":"tmask_r","ratio":0.2})", .0613, .0326, .0415, .0201},
+      {R"({"op":"tmask_r","ratio":0.6})", .0656, .0348, .0453, .0232},
       {R"({"op":"tmask_r","ratio":0.7})", .0639, .0340, .0427, .0222},
+      {R"({"op":"tmask_r","copies":1})", .0523, .0275, .0321, .0163},
+      {R"({"op":"tmask_r","copies":5})", .0643, .0340, .0448, .0225},
       {R"({"op":"tmask_r","ratio":0.2,"ratio_high":0.8})", .0641, .0343, .0488, .0247},
       {R"({"op":"tmask_r","ratio":0.5,"protect_last":true})", .0582, .0309, .0428, .0210},
       {R"({"op":"tmask_r","ratio":0.5,"exhaustive":10})", .0663, .0350, .0474, .0238},
@@ -308,6 +316,9 @@ TEST(PublishedWeights, Variants) {
       {R"({"op":"crop","ratio":0.5,"coserec_start":true})", .0518, .0276, .0395, .0206},
       {R"({"op":"reorder","ratio":0.5,"coserec_start":true})", .0584, .0310, .0398, .0191},
       {R"({"op":"window","window":4})", .0562, .0302, .0383, .0189},
+      {R"({"op":"substitute","ratio":0.2,"similar":"cosine"})", .0603, .0318, .0394, .0183},
+      {R"({"op":"substitute","ratio":0.5,"similar":"cosine"})", .0592, .0309, .0394, .0182},
+      {R"({"op":"insert","ratio":0.5,"similar":"cosine"})", .0575, .0306, .0400, .0186},
   };
   for (const Variant& variant : variants) {
     const auto of_first = metrics_of(ranks(beauty, first, variant.augment)).values();
