@@ -18,15 +18,25 @@ namespace hn = hwy::HWY_NAMESPACE;
 using Lanes = hn::CappedTag<float, 8>;
 constexpr std::size_t kPanel = 16;
 
+// What sums start from.
+enum class Start { kZero, kOut, kBias };
+
+template <Start kStart, class D>
+HWY_INLINE hn::Vec<D> start_of(D d, const float* bias, const float* out) {
+  if constexpr (kStart == Start::kOut) return hn::LoadU(d, out);
+  if constexpr (kStart == Start::kBias) return hn::LoadU(d, bias);
+  return hn::Zero(d);
+}
+
 // One row against the panel's columns [c, c + 2 lanes).
-template <bool kAdd>
+template <Start kStart>
 HWY_INLINE void one_row(const float* HWY_RESTRICT a, std::size_t a_step,
-                        const float* HWY_RESTRICT panel, std::size_t inner,
+                        const float* HWY_RESTRICT panel, std::size_t inner, const float* bias,
                         float* HWY_RESTRICT out) {
   const Lanes d;
   const std::size_t lanes = hn::Lanes(d);
-  auto s = kAdd ? hn::LoadU(d, out) : hn::Zero(d);
-  auto t = kAdd ? hn::LoadU(d, out + lanes) : hn::Zero(d);
+  auto s = start_of<kStart>(d, bias, out);
+  auto t = start_of<kStart>(d, bias + lanes, out + lanes);
   for (std::size_t k = 0; k < inner; ++k, a += a_step, panel += kPanel) {
     const auto x = hn::Set(d, *a);
     s = hn::MulAdd(x, hn::LoadU(d, panel), s);
@@ -36,22 +46,23 @@ HWY_INLINE void one_row(const float* HWY_RESTRICT a, std::size_t a_step,
   hn::StoreU(t, d, out + lanes);
 }
 
-// Six rows at once. The sums have names because an array of vectors may not stay in registers.
-template <bool kAdd>
+// Six rows at once; end(r, s, t) takes the sums of row r. They have names because an array of vectors
+// may not stay in registers.
+template <Start kStart, class End>
 HWY_INLINE void six_rows(const MatrixView& a, std::size_t i, std::size_t a_step,
-                         const float* HWY_RESTRICT panel, std::size_t inner,
-                         float* HWY_RESTRICT out, std::size_t out_row) {
+                         const float* HWY_RESTRICT panel, std::size_t inner, const float* bias,
+                         const float* out, std::size_t out_row, End end) {
   const Lanes d;
   const std::size_t lanes = hn::Lanes(d);
   const float *a0 = a.row(i), *a1 = a.row(i + 1), *a2 = a.row(i + 2), *a3 = a.row(i + 3),
               *a4 = a.row(i + 4), *a5 = a.row(i + 5);
-  float *o0 = out, *o1 = o0 + out_row, *o2 = o1 + out_row, *o3 = o2 + out_row, *o4 = o3 + out_row,
-        *o5 = o4 + out_row;
-  const auto start = [&](const float* o) { return kAdd ? hn::LoadU(d, o) : hn::Zero(d); };
-  auto s0 = start(o0), s1 = start(o1), s2 = start(o2), s3 = start(o3), s4 = start(o4),
-       s5 = start(o5);
-  auto t0 = start(o0 + lanes), t1 = start(o1 + lanes), t2 = start(o2 + lanes),
-       t3 = start(o3 + lanes), t4 = start(o4 + lanes), t5 = start(o5 + lanes);
+  const auto low = [&](std::size_t r)
+                       HWY_ATTR { return start_of<kStart>(d, bias, out + r * out_row); };
+  const auto high = [&](std::size_t r) HWY_ATTR {
+    return start_of<kStart>(d, bias + lanes, out + r * out_row + lanes);
+  };
+  auto s0 = low(0), s1 = low(1), s2 = low(2), s3 = low(3), s4 = low(4), s5 = low(5);
+  auto t0 = high(0), t1 = high(1), t2 = high(2), t3 = high(3), t4 = high(4), t5 = high(5);
   for (std::size_t k = 0; k < inner; ++k, panel += kPanel) {
     const auto b = hn::LoadU(d, panel), c = hn::LoadU(d, panel + lanes);
     const auto row = [&](const float*& from, auto& s, auto& t) HWY_ATTR {
@@ -67,67 +78,74 @@ HWY_INLINE void six_rows(const MatrixView& a, std::size_t i, std::size_t a_step,
     row(a4, s4, t4);
     row(a5, s5, t5);
   }
-  const auto end = [&](auto s, auto t, float* o) HWY_ATTR {
-    hn::StoreU(s, d, o);
-    hn::StoreU(t, d, o + lanes);
-  };
-  end(s0, t0, o0);
-  end(s1, t1, o1);
-  end(s2, t2, o2);
-  end(s3, t3, o3);
-  end(s4, t4, o4);
-  end(s5, t5, o5);
+  end(0, s0, t0);
+  end(1, s1, t1);
+  end(2, s2, t2);
+  end(3, s3, t3);
+  end(4, s4, t4);
+  end(5, s5, t5);
 }
 
-template <bool kAdd>
+template <Start kStart>
 HWY_INLINE void rows_by_panel(const MatrixView& a, std::size_t first, std::size_t a_step,
-                              std::size_t rows, const float* panel, std::size_t inner, float* out,
-                              std::size_t out_row) {
-  const std::size_t width = 2 * hn::Lanes(Lanes());
-  for (std::size_t c = 0; c < kPanel; c += width) {
+                              std::size_t rows, const float* panel, std::size_t inner,
+                              const float* bias, float* out, std::size_t out_row) {
+  const Lanes d;
+  const std::size_t lanes = hn::Lanes(d);
+  for (std::size_t c = 0; c < kPanel; c += 2 * lanes) {
     std::size_t i = 0;
     for (; i + 6 <= rows; i += 6) {
-      six_rows<kAdd>(a, first + i, a_step, panel + c, inner, out + i * out_row + c, out_row);
+      float* to = out + i * out_row + c;
+      six_rows<kStart>(a, first + i, a_step, panel + c, inner, bias + c, to, out_row,
+                       [&](std::size_t r, auto s, auto t) HWY_ATTR {
+                         hn::StoreU(s, d, to + r * out_row);
+                         hn::StoreU(t, d, to + r * out_row + lanes);
+                       });
     }
     for (; i < rows; ++i) {
-      one_row<kAdd>(a.row(first + i), a_step, panel + c, inner, out + i * out_row + c);
+      one_row<kStart>(a.row(first + i), a_step, panel + c, inner, bias + c, out + i * out_row + c);
     }
   }
 }
 
 // The last panel's columns that do not exist are computed beside the output and left there.
-template <bool kAdd>
+template <Start kStart>
 HWY_INLINE void narrow_panel(const MatrixView& a, std::size_t first, std::size_t a_step,
-                             std::size_t rows, const float* panel, std::size_t inner, float* out,
-                             std::size_t out_row, std::size_t columns) {
+                             std::size_t rows, const float* panel, std::size_t inner,
+                             const float* bias, float* out, std::size_t out_row,
+                             std::size_t columns) {
   HWY_ALIGN float wide[6 * kPanel] = {};
+  HWY_ALIGN float wide_bias[kPanel] = {};
+  if (kStart == Start::kBias) std::memcpy(wide_bias, bias, columns * sizeof(float));
   for (std::size_t i = 0; i < rows; i += 6) {
     const std::size_t some = rows - i < 6 ? rows - i : 6;
-    if (kAdd) {
+    if (kStart == Start::kOut) {
       for (std::size_t r = 0; r < some; ++r)
         std::memcpy(wide + r * kPanel, out + (i + r) * out_row, columns * sizeof(float));
     }
-    rows_by_panel<kAdd>(a, first + i, a_step, some, panel, inner, wide, kPanel);
+    rows_by_panel<kStart>(a, first + i, a_step, some, panel, inner, wide_bias, wide, kPanel);
     for (std::size_t r = 0; r < some; ++r)
       std::memcpy(out + (i + r) * out_row, wide + r * kPanel, columns * sizeof(float));
   }
 }
 
-template <bool kAdd>
+// Rows in stretches that stay in the first-level cache while every panel passes over them.
+constexpr std::size_t kStretch = 48;
+
+template <Start kStart>
 HWY_INLINE void all_panels(const MatrixView& a, std::size_t a_step, std::size_t rows,
-                           const float* panels, std::size_t inner, std::size_t columns, float* out,
-                           std::size_t out_row) {
-  // Rows in stretches that stay in the first-level cache while every panel passes over them.
-  constexpr std::size_t kStretch = 48;
+                           const float* panels, std::size_t inner, std::size_t columns,
+                           const float* bias, float* out, std::size_t out_row) {
   for (std::size_t i = 0; i < rows; i += kStretch) {
     const std::size_t some = rows - i < kStretch ? rows - i : kStretch;
     const float* panel = panels;
     for (std::size_t j = 0; j < columns; j += kPanel, panel += inner * kPanel) {
       float* to = out + i * out_row + j;
+      const float* own_bias = kStart == Start::kBias ? bias + j : panel;
       if (columns - j >= kPanel) {
-        rows_by_panel<kAdd>(a, i, a_step, some, panel, inner, to, out_row);
+        rows_by_panel<kStart>(a, i, a_step, some, panel, inner, own_bias, to, out_row);
       } else {
-        narrow_panel<kAdd>(a, i, a_step, some, panel, inner, to, out_row, columns - j);
+        narrow_panel<kStart>(a, i, a_step, some, panel, inner, own_bias, to, out_row, columns - j);
       }
     }
   }
@@ -136,9 +154,75 @@ HWY_INLINE void all_panels(const MatrixView& a, std::size_t a_step, std::size_t 
 void product_all(const MatrixView& left, std::size_t rows, const float* panels, std::size_t inner,
                  std::size_t columns, float* out, std::size_t out_row, bool add) {
   if (add) {
-    all_panels<true>(left, left.column_stride, rows, panels, inner, columns, out, out_row);
+    all_panels<Start::kOut>(left, left.column_stride, rows, panels, inner, columns, nullptr, out,
+                            out_row);
   } else {
-    all_panels<false>(left, left.column_stride, rows, panels, inner, columns, out, out_row);
+    all_panels<Start::kZero>(left, left.column_stride, rows, panels, inner, columns, nullptr, out,
+                             out_row);
+  }
+}
+
+void product_biased(const MatrixView& left, std::size_t rows, const float* panels,
+                    std::size_t inner, std::size_t columns, const float* bias, float* out,
+                    std::size_t out_row) {
+  all_panels<Start::kBias>(left, left.column_stride, rows, panels, inner, columns, bias, out,
+                           out_row);
+}
+
+float product_of_column(const float* row, const float* panel, std::size_t inner,
+                        std::size_t column) {
+  HWY_ALIGN float out[kPanel];
+  const std::size_t width = 2 * hn::Lanes(Lanes()), first = column / width * width;
+  one_row<Start::kZero>(row, 1, panel + first, inner, panel, out);
+  return out[column - first];
+}
+
+// A few rows against one panel, of which `columns` exist.
+HWY_INLINE void count_some(const MatrixView& a, std::size_t first, std::size_t rows,
+                           const float* panel, std::size_t inner, std::size_t columns,
+                           const float* limits, std::uint32_t* above, std::uint32_t* equal) {
+  HWY_ALIGN float sums[6 * kPanel];
+  for (std::size_t i = 0; i < rows; i += 6) {
+    const std::size_t some = rows - i < 6 ? rows - i : 6;
+    rows_by_panel<Start::kZero>(a, first + i, a.column_stride, some, panel, inner, panel, sums,
+                                kPanel);
+    for (std::size_t r = 0; r < some; ++r) {
+      for (std::size_t c = 0; c < columns; ++c) {
+        above[i + r] += sums[r * kPanel + c] > limits[i + r] ? 1 : 0;
+        equal[i + r] += sums[r * kPanel + c] == limits[i + r] ? 1 : 0;
+      }
+    }
+  }
+}
+
+void count_products_all(const MatrixView& left, std::size_t rows, const float* panels,
+                        std::size_t inner, std::size_t columns, const float* limits,
+                        std::uint32_t* above, std::uint32_t* equal) {
+  const Lanes d;
+  const std::size_t width = 2 * hn::Lanes(d);
+  for (std::size_t first = 0; first < rows; first += kStretch) {
+    const std::size_t some = rows - first < kStretch ? rows - first : kStretch;
+    const std::size_t sixes = some / 6 * 6;
+    const float* panel = panels;
+    for (std::size_t j = 0; j < columns; j += kPanel, panel += inner * kPanel) {
+      const bool whole = columns - j >= kPanel;
+      for (std::size_t i = first; whole && i < first + sixes; i += 6) {
+        for (std::size_t c = 0; c < kPanel; c += width) {
+          six_rows<Start::kZero>(
+              left, i, left.column_stride, panel + c, inner, panel, panel, 0,
+              [&](std::size_t r, auto s, auto t) HWY_ATTR {
+                const auto limit = hn::Set(d, limits[i + r]);
+                above[i + r] += static_cast<std::uint32_t>(hn::CountTrue(d, hn::Gt(s, limit)) +
+                                                           hn::CountTrue(d, hn::Gt(t, limit)));
+                equal[i + r] += static_cast<std::uint32_t>(hn::CountTrue(d, hn::Eq(s, limit)) +
+                                                           hn::CountTrue(d, hn::Eq(t, limit)));
+              });
+        }
+      }
+      const std::size_t done = first + (whole ? sixes : 0);
+      count_some(left, done, first + some - done, panel, inner, whole ? kPanel : columns - j,
+                 limits + done, above + done, equal + done);
+    }
   }
 }
 
@@ -149,6 +233,9 @@ HWY_AFTER_NAMESPACE();
 namespace theriac::nn {
 
 HWY_EXPORT(product_all);
+HWY_EXPORT(product_biased);
+HWY_EXPORT(product_of_column);
+HWY_EXPORT(count_products_all);
 
 namespace {
 
@@ -182,6 +269,23 @@ void product(const MatrixView& left, std::size_t rows, const PackedFactor& right
              std::size_t out_stride, Sum sum) noexcept {
   HWY_DYNAMIC_DISPATCH(product_all)
   (left, rows, right.data(), right.inner(), right.columns(), out, out_stride, sum == Sum::kAdd);
+}
+
+void product(const MatrixView& left, std::size_t rows, const PackedFactor& right, const float* bias,
+             float* out, std::size_t out_stride) noexcept {
+  HWY_DYNAMIC_DISPATCH(product_biased)
+  (left, rows, right.data(), right.inner(), right.columns(), bias, out, out_stride);
+}
+
+float product_at(const float* row, const PackedFactor& right, std::size_t column) noexcept {
+  return HWY_DYNAMIC_DISPATCH(product_of_column)(
+      row, right.data() + column / kPanel * kPanel * right.inner(), right.inner(), column % kPanel);
+}
+
+void count_products(const MatrixView& left, std::size_t rows, const PackedFactor& right,
+                    const float* limits, std::uint32_t* above, std::uint32_t* equal) noexcept {
+  HWY_DYNAMIC_DISPATCH(count_products_all)
+  (left, rows, right.data(), right.inner(), right.columns(), limits, above, equal);
 }
 
 void long_product(const MatrixView& left, std::size_t rows, const MatrixView& right,

@@ -54,6 +54,18 @@ enum class Sum { kReplace, kAdd };
 void product(const MatrixView& left, std::size_t rows, const PackedFactor& right, float* out,
              std::size_t out_stride, Sum sum = Sum::kReplace) noexcept;
 
+// The same with sums that start at bias[j]; bias: [right.columns()].
+void product(const MatrixView& left, std::size_t rows, const PackedFactor& right, const float* bias,
+             float* out, std::size_t out_stride) noexcept;
+
+// Element `column` of one row's product, the same bits as `product` gives it. row: [inner].
+float product_at(const float* row, const PackedFactor& right, std::size_t column) noexcept;
+
+// How many elements of row i's product are above limits[i], and how many equal it, added to above[i]
+// and equal[i]; the product itself is not kept.
+void count_products(const MatrixView& left, std::size_t rows, const PackedFactor& right,
+                    const float* limits, std::uint32_t* above, std::uint32_t* equal) noexcept;
+
 // Of a long inner index, packed at a time.
 inline constexpr int kLongProductStretch = 256;
 

@@ -65,6 +65,46 @@ TEST(MatrixProduct, AgreesWithLibTorch) {
   }
 }
 
+// Sums that start at a bias, single elements and counts all have the product's own bits.
+TEST(MatrixProduct, BiasElementsAndCounts) {
+  for (const Shape& shape : kShapes) {
+    const at::Tensor a = filled({shape.rows, shape.inner}, "a");
+    at::Tensor b = filled({shape.inner, shape.columns}, "b");
+    if (shape.columns > 2) b.select(1, 1).copy_(b.select(1, shape.columns - 1));  // equal scores
+    const auto rows = static_cast<std::size_t>(shape.rows);
+    const auto columns = static_cast<std::size_t>(shape.columns);
+    PackedFactor factor;
+    factor.pack(view(b), static_cast<std::size_t>(shape.inner), columns);
+    const at::Tensor plain = at::empty({shape.rows, shape.columns});
+    product(view(a), rows, factor, data(plain), columns);
+
+    const at::Tensor bias = filled({shape.columns}, "bias");
+    const at::Tensor added = bias.expand({shape.rows, shape.columns}).clone();
+    product(view(a), rows, factor, data(added), columns, Sum::kAdd);
+    const at::Tensor biased = at::full({shape.rows, shape.columns + 2}, 7.0F);
+    product(view(a), rows, factor, data(bias), data(biased), columns + 2);
+    EXPECT_TRUE(biased.narrow(1, 0, shape.columns).equal(added));
+    EXPECT_TRUE(biased.narrow(1, shape.columns, 2).eq(7).all().item<bool>());
+
+    std::vector<float> limits(rows);
+    std::vector<std::uint32_t> above(rows, 3), equal(rows, 5);
+    for (std::size_t i = 0; i < rows; ++i) {
+      const auto row = static_cast<std::int64_t>(i);
+      for (std::size_t j = 0; j < columns; ++j) {
+        EXPECT_EQ(product_at(data(a) + i * static_cast<std::size_t>(shape.inner), factor, j),
+                  plain[row][static_cast<std::int64_t>(j)].item<float>());
+      }
+      if (columns > 0) limits[i] = plain[row][shape.columns - 1].item<float>();
+    }
+    count_products(view(a), rows, factor, limits.data(), above.data(), equal.data());
+    for (std::size_t i = 0; i < rows; ++i) {
+      const at::Tensor row = plain[static_cast<std::int64_t>(i)];
+      EXPECT_EQ(above[i] - 3, row.gt(limits[i]).sum().item<std::int64_t>()) << columns;
+      EXPECT_EQ(equal[i] - 5, row.eq(limits[i]).sum().item<std::int64_t>()) << columns;
+    }
+  }
+}
+
 TEST(MatrixProduct, RowsMayBePicked) {
   const at::Tensor a = filled({9, 40}, "a"), b = filled({30, 20}, "b");
   const std::vector<std::int64_t> left = {8, 0, 0, 3, 5, 1, 7, 2}, right(40, 4);

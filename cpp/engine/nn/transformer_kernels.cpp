@@ -67,21 +67,28 @@ void layer_norm_all(float* x, const float* residual, std::size_t rows, std::size
   }
 }
 
-// x (1 + erf(x / sqrt 2)) / 2
+// x (1 + erf(x / sqrt 2)) / 2, with erf(z) = z P(z^2) / Q(z^2) for |z| < 3.832, beyond which it rounds to
+// 1 (a rational approximation fitted to 1.2e-8 there by reweighted least squares).
 template <class V>
 HWY_INLINE V gelu_of(const Lanes d, V x) {
-  const auto one = hn::Set(d, 1.0F);
-  const auto z = hn::Abs(hn::Mul(x, hn::Set(d, 0.70710678118654752F)));
-  const auto t = hn::Div(one, hn::MulAdd(hn::Set(d, 0.3275911F), z, one));
-  auto p = hn::MulAdd(hn::Set(d, 1.061405429F), t, hn::Set(d, -1.453152027F));
-  p = hn::MulAdd(p, t, hn::Set(d, 1.421413741F));
-  p = hn::MulAdd(p, t, hn::Set(d, -0.284496736F));
-  p = hn::MulAdd(p, t, hn::Set(d, 0.254829592F));
-  // Past 9.3 the exponential leaves float's range; the result is 0 there anyway.
-  const auto bounded = hn::Min(z, hn::Set(d, 9.0F));
-  const auto tail = hn::Mul(hn::Mul(p, t), hn::Exp(d, hn::Neg(hn::Mul(bounded, bounded))));
-  const auto erf = hn::CopySign(hn::Sub(one, tail), x);
-  return hn::Mul(hn::Mul(hn::Set(d, 0.5F), x), hn::Add(one, erf));
+  const auto set = [&](float value) HWY_ATTR { return hn::Set(d, value); };
+  const auto one = set(1.0F);
+  const auto z = hn::Mul(x, set(0.70710678118654752F));
+  const auto u = hn::Mul(z, z);
+  auto p = hn::MulAdd(set(2.10540383704938e-06F), u, set(0.00028771214419975877F));
+  p = hn::MulAdd(p, u, set(0.0037369122728705406F));
+  p = hn::MulAdd(p, u, set(0.052672844380140305F));
+  p = hn::MulAdd(p, u, set(0.18928657472133636F));
+  p = hn::MulAdd(p, u, set(1.1283791065216064F));
+  auto q = hn::MulAdd(set(3.8809204852441326e-05F), u, set(0.0011619993019849062F));
+  q = hn::MulAdd(q, u, set(0.014909222722053528F));
+  q = hn::MulAdd(q, u, set(0.11371233314275742F));
+  q = hn::MulAdd(q, u, set(0.5010829567909241F));
+  q = hn::MulAdd(q, u, one);
+  const auto within = hn::Lt(u, set(3.832F * 3.832F));
+  const auto erf = hn::IfThenElse(within, hn::Mul(z, hn::Div(p, q)), hn::CopySign(one, x));
+  const auto half = hn::Mul(x, set(0.5F));
+  return hn::MulAdd(half, erf, half);
 }
 
 void gelu_all(float* x, std::size_t n) {
@@ -108,60 +115,64 @@ HWY_INLINE float dot_of(const float* a, const float* b, std::size_t n) {
   return total;
 }
 
-// e^x of x <= 0, n of them in place; returns their sum, added up in order.
-HWY_INLINE float exponentials(float* x, std::size_t n) {
+// e^(x - highest) of n numbers in place; returns their sum. Numbers after them are overwritten, as many
+// as fill a vector.
+HWY_INLINE float exponentials(float* x, std::size_t n, float highest) {
   const Lanes d;
   const std::size_t lanes = hn::Lanes(d);
+  const auto top = hn::Set(d, highest);
+  auto sum = hn::Zero(d);
   std::size_t i = 0;
-  for (; i + lanes <= n; i += lanes) hn::StoreU(hn::Exp(d, hn::LoadU(d, x + i)), d, x + i);
-  if (i < n) {
-    HWY_ALIGN float tail[16] = {};
-    std::memcpy(tail, x + i, (n - i) * sizeof(float));
-    hn::Store(hn::Exp(d, hn::Load(d, tail)), d, tail);
-    std::memcpy(x + i, tail, (n - i) * sizeof(float));
+  for (; i < n; i += lanes) {
+    const auto e = hn::Exp(d, hn::Sub(hn::LoadU(d, x + i), top));
+    hn::StoreU(e, d, x + i);
+    sum = hn::Add(sum, hn::IfThenElseZero(hn::FirstN(d, n - i), e));
   }
-  float sum = 0;
-  for (i = 0; i < n; ++i) sum += x[i];
-  return sum;
+  return hn::GetLane(hn::SumOfLanes(d, sum));
+}
+
+// Where key j's row stands among the rows of k and v.
+HWY_INLINE std::size_t key_row(const AttentionShape& shape, const std::uint32_t* rows,
+                               std::size_t j) {
+  return (rows == nullptr ? j : rows[j]) * shape.key_stride;
 }
 
 HWY_INLINE void one_query(const AttentionShape& shape, const float* q, const float* k,
-                          const float* v, const std::uint8_t* blocked, std::size_t keys,
-                          float* weights, float* out) {
+                          const float* v, const std::uint32_t* rows, const std::uint8_t* blocked,
+                          std::size_t keys, float* weights, float* out) {
   constexpr float kBlocked = -10000;
   const Lanes d;
   const std::size_t lanes = hn::Lanes(d);
   float highest = -INFINITY;
   for (std::size_t j = 0; j < keys; ++j) {
-    weights[j] = dot_of(q, k + j * shape.key_stride, shape.head) * shape.scale;
+    weights[j] = dot_of(q, k + key_row(shape, rows, j), shape.head) * shape.scale;
     if (blocked != nullptr && blocked[j] != 0) weights[j] += kBlocked;
     highest = std::max(highest, weights[j]);
   }
   // Below -104 the exponential is 0: a blocked key beside one that counts has no share at all.
-  for (std::size_t j = 0; j < keys; ++j) weights[j] -= highest;
-  const float sum = exponentials(weights, keys);
+  const float share = 1 / exponentials(weights, keys, highest);
   for (std::size_t c = 0; c + lanes <= shape.head; c += lanes) {
     auto total = hn::Zero(d);
     for (std::size_t j = 0; j < keys; ++j)
-      total = hn::MulAdd(hn::Set(d, weights[j] / sum), hn::LoadU(d, v + j * shape.key_stride + c),
-                         total);
-    hn::StoreU(total, d, out + c);
+      total =
+          hn::MulAdd(hn::Set(d, weights[j]), hn::LoadU(d, v + key_row(shape, rows, j) + c), total);
+    hn::StoreU(hn::Mul(total, hn::Set(d, share)), d, out + c);
   }
   for (std::size_t c = shape.head / lanes * lanes; c < shape.head; ++c) {
     float total = 0;
-    for (std::size_t j = 0; j < keys; ++j) total += weights[j] / sum * v[j * shape.key_stride + c];
-    out[c] = total;
+    for (std::size_t j = 0; j < keys; ++j) total += weights[j] * v[key_row(shape, rows, j) + c];
+    out[c] = total * share;
   }
 }
 
 void causal_attention_all(const AttentionShape& shape, const float* q, const float* k,
-                          const float* v, const std::uint8_t* blocked, std::size_t queries,
-                          std::size_t offset, float* weights, float* out) {
+                          const float* v, const std::uint32_t* rows, const std::uint8_t* blocked,
+                          std::size_t queries, std::size_t offset, float* weights, float* out) {
   for (std::size_t i = 0; i < queries; ++i) {
     for (std::size_t h = 0; h < shape.heads; ++h) {
-      const std::size_t at = h * shape.head;
-      one_query(shape, q + i * shape.query_stride + at, k + at, v + at, blocked, i + offset + 1,
-                weights, out + i * shape.out_stride + at);
+      const std::size_t at = h * shape.head, key_at = shape.one_key_value ? 0 : at;
+      one_query(shape, q + i * shape.query_stride + at, k + key_at, v + key_at, rows, blocked,
+                i + offset + 1, weights, out + i * shape.out_stride + at);
     }
   }
 }
@@ -220,10 +231,10 @@ void layer_norm(float* x, const float* residual, std::size_t rows, std::size_t w
 }
 void gelu(std::span<float> x) noexcept { HWY_DYNAMIC_DISPATCH(gelu_all)(x.data(), x.size()); }
 void causal_attention(const AttentionShape& shape, const float* q, const float* k, const float* v,
-                      const std::uint8_t* blocked, std::size_t queries, std::size_t offset,
-                      float* weights, float* out) noexcept {
+                      const std::uint32_t* rows, const std::uint8_t* blocked, std::size_t queries,
+                      std::size_t offset, float* weights, float* out) noexcept {
   HWY_DYNAMIC_DISPATCH(causal_attention_all)
-  (shape, q, k, v, blocked, queries, offset, weights, out);
+  (shape, q, k, v, rows, blocked, queries, offset, weights, out);
 }
 std::size_t count_above(std::span<const float> scores, float value) noexcept {
   return HWY_DYNAMIC_DISPATCH(count_above_all)(scores.data(), scores.size(), value);

@@ -16,22 +16,25 @@ namespace theriac::nn {
 void layer_norm(float* x, const float* residual, std::size_t rows, std::size_t width,
                 const float* weight, const float* bias, float epsilon) noexcept;
 
-// x (1 + erf(x / sqrt 2)) / 2 in place, to 4e-7 absolute near 0 and to float precision beyond (erf: Abramowitz and Stegun 7.1.26).
+// x (1 + erf(x / sqrt 2)) / 2 in place, to 1e-6 absolute, and to float precision past |x| = 5.5.
 void gelu(std::span<float> x) noexcept;
 
-// Several heads of one sequence's attention, beside each other in a row, `head` floats each. Key j counts when blocked is null or blocked[j] is 0.
+// Several heads of one sequence's attention, beside each other in a row, `head` floats each.
 struct AttentionShape {
   std::size_t heads = 1, head = 1;               // width = heads * head
   std::size_t query_stride = 1, key_stride = 1;  // floats from a row of q, of k and v, to the next
   std::size_t out_stride = 1;
-  float scale = 1;  // of q k^T
+  float scale = 1;             // of q k^T
+  bool one_key_value = false;  // all heads read the same k and v, [keys, head]
 };
-// out[i] = softmax over keys j <= i + offset of scale q[i] k[j], times v; i < queries. `weights`:
-// scratch of queries + offset floats. A query without a key that counts attends to all keys
-// 0 ... i + offset alike, as a finite mask does.
+inline constexpr std::size_t kAttentionSpare = 8;
+// out[i] = softmax over keys j <= i + offset of scale q[i] k[row j], times v[row j]; i < queries. Row j
+// is rows[j], or j when `rows` is null, so that sequences may share rows. Key j counts when `blocked` is
+// null or blocked[j] is 0. `weights`: scratch of queries + offset + kAttentionSpare floats. A query without a key that
+// counts attends to all keys 0 ... i + offset alike, as a finite mask does.
 void causal_attention(const AttentionShape& shape, const float* q, const float* k, const float* v,
-                      const std::uint8_t* blocked, std::size_t queries, std::size_t offset,
-                      float* weights, float* out) noexcept;
+                      const std::uint32_t* rows, const std::uint8_t* blocked, std::size_t queries,
+                      std::size_t offset, float* weights, float* out) noexcept;
 
 // How many of `scores` are above `value`.
 std::size_t count_above(std::span<const float> scores, float value) noexcept;

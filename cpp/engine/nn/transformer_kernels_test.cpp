@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "cpp/core/base/random.h"
@@ -40,7 +41,11 @@ TEST(TransformerKernels, GeluBesideLibTorch) {
   const at::Tensor expected = at::gelu(tensor_of(x, {static_cast<std::int64_t>(x.size())}));
   gelu(x);
   for (std::size_t i = 0; i < x.size(); ++i)
-    EXPECT_NEAR(x[i], expected[static_cast<std::int64_t>(i)].item<float>(), 2e-6F) << i;
+    EXPECT_NEAR(x[i], expected[static_cast<std::int64_t>(i)].item<float>(), 1e-6F) << i;
+  std::vector<float> far{-1e30F, -5e4F, -6, 6, 5e4F, std::numeric_limits<float>::infinity()};
+  gelu(far);
+  EXPECT_THAT(far, Pointwise(FloatNear(0), {0.0F, 0.0F, 0.0F, 6.0F, 5e4F,
+                                            std::numeric_limits<float>::infinity()}));
 }
 
 TEST(TransformerKernels, LayerNormOfTheSpecification) {
@@ -71,12 +76,12 @@ TEST(TransformerKernels, AttentionOfTheSpecification) {
   const std::vector<float> rows{1, 0, 0, 1, 1, 1};
   const std::vector<float> weights_as_values{1, 0, 0, 0, 1, 0, 0, 0, 1};  // v: unit vectors
   const std::vector<std::uint8_t> blocked{1, 0, 0};
-  std::vector<float> scratch(3);
+  std::vector<float> scratch(3 + kAttentionSpare);
   // One head of width 2 over q and k; each output feature reads one key's weight.
   for (std::size_t feature = 0; feature < 3; ++feature) {
     std::vector<float> v(6, 0.0F), out(6);
     for (std::size_t j = 0; j < 3; ++j) v[2 * j] = weights_as_values[3 * j + feature];
-    causal_attention({1, 2, 2, 2, 2, 0.70710678F}, rows.data(), rows.data(), v.data(),
+    causal_attention({1, 2, 2, 2, 2, 0.70710678F}, rows.data(), rows.data(), v.data(), nullptr,
                      blocked.data(), 3, 0, scratch.data(), out.data());
     const float expected[3][3] = {{1, 0, 0}, {0, 1, 0}, {0, 0.3302385F, 0.6697615F}};
     for (std::size_t i = 0; i < 3; ++i) EXPECT_NEAR(out[2 * i], expected[i][feature], 1e-6F) << i;
@@ -86,10 +91,10 @@ TEST(TransformerKernels, AttentionOfTheSpecification) {
 TEST(TransformerKernels, AttentionBesideLibTorch) {
   constexpr std::int64_t kHeads = 3, kHead = 5, kRows = 7, kWidth = kHeads * kHead;
   const std::vector<float> qkv = drawn(kRows * 3 * kWidth, 5);
-  std::vector<float> out(kRows * kWidth), last(kWidth), scratch(kRows);
+  std::vector<float> out(kRows * kWidth), last(kWidth), scratch(kRows + kAttentionSpare);
   const AttentionShape shape{kHeads, kHead, 3 * kWidth, 3 * kWidth, kWidth, 0.4F};
-  causal_attention(shape, qkv.data(), qkv.data() + kWidth, qkv.data() + 2 * kWidth, nullptr, kRows,
-                   0, scratch.data(), out.data());
+  causal_attention(shape, qkv.data(), qkv.data() + kWidth, qkv.data() + 2 * kWidth, nullptr,
+                   nullptr, kRows, 0, scratch.data(), out.data());
   const at::Tensor all = tensor_of(qkv, {kRows, 3, kHeads, kHead}).permute({1, 2, 0, 3});
   const at::Tensor mask = at::ones({kRows, kRows}).triu(1) * -1e9;
   const at::Tensor expected =
@@ -99,8 +104,29 @@ TEST(TransformerKernels, AttentionBesideLibTorch) {
   EXPECT_LT((tensor_of(out, {kRows, kWidth}) - expected).abs().max().item<float>(), 1e-6F);
   // One query alone gives the same bits.
   causal_attention(shape, qkv.data() + 4 * 3 * kWidth, qkv.data() + kWidth, qkv.data() + 2 * kWidth,
-                   nullptr, 1, 4, scratch.data(), last.data());
+                   nullptr, nullptr, 1, 4, scratch.data(), last.data());
   for (std::size_t c = 0; c < kWidth; ++c) EXPECT_EQ(last[c], out[4 * kWidth + c]);
+  // So do keys that stand elsewhere.
+  const std::vector<std::uint32_t> rows{6, 2, 0, 5, 1};
+  std::vector<float> apart(qkv.size()), again(kWidth);
+  for (std::size_t j = 0; j < rows.size(); ++j)
+    std::copy_n(qkv.data() + j * 3 * kWidth, 3 * kWidth, apart.data() + rows[j] * 3 * kWidth);
+  causal_attention(shape, qkv.data() + 4 * 3 * kWidth, apart.data() + kWidth,
+                   apart.data() + 2 * kWidth, rows.data(), nullptr, 1, 4, scratch.data(),
+                   again.data());
+  EXPECT_EQ(again, last);
+  // Heads that share their keys: as many copies of the first head's.
+  std::vector<float> repeated(kRows * kWidth), one(kWidth), each(kWidth);
+  for (std::size_t j = 0; j < kRows; ++j) {
+    for (std::size_t h = 0; h < kHeads; ++h)
+      std::copy_n(qkv.data() + j * 3 * kWidth, kHead, repeated.data() + j * kWidth + h * kHead);
+  }
+  const float* query = qkv.data() + 6 * 3 * kWidth;
+  causal_attention({kHeads, kHead, kWidth, kWidth, kWidth, 0.4F}, query, repeated.data(),
+                   repeated.data(), nullptr, nullptr, 1, 6, scratch.data(), each.data());
+  causal_attention({kHeads, kHead, kWidth, kWidth, kWidth, 0.4F, true}, query, repeated.data(),
+                   repeated.data(), nullptr, nullptr, 1, 6, scratch.data(), one.data());
+  EXPECT_EQ(one, each);
 }
 
 TEST(TransformerKernels, CountsAndFinds) {

@@ -57,8 +57,23 @@ void RowReader::read(std::int32_t first, std::span<float> scores) {
     best_.offer(first + static_cast<std::int32_t>(i), scores[i]);
 }
 
+bool RowReader::settle(std::uint32_t above, std::uint32_t equal,
+                       std::span<const float> of_excluded) {
+  for (const float score : of_excluded) {
+    above -= score > target_score_ ? 1 : 0;
+    equal -= score == target_score_ ? 1 : 0;
+  }
+  if (how_ == Excluded::kZero) {
+    if (target_score_ < 0) above += static_cast<std::uint32_t>(of_excluded.size());
+    if (target_score_ == 0) equal += static_cast<std::uint32_t>(of_excluded.size());
+  }
+  if (equal != 1) return false;  // more than the target itself, or it is excluded
+  rank_ = above;
+  return true;
+}
+
 Catalogue::Catalogue(const float* table, std::size_t rows, std::size_t dim)
-    : rows_(rows), dim_(dim), table_(table, table + rows * dim) {
+    : rows_(rows), dim_(dim) {
   for (std::size_t first = 0; first < rows; first += kTile) {
     const nn::MatrixView part{table + first * dim, dim, 1};
     tiles_.emplace_back().pack(part.transposed(), dim, std::min(kTile, rows - first));
@@ -68,25 +83,52 @@ Catalogue::Catalogue(const float* table, std::size_t rows, std::size_t dim)
 void Catalogue::read(const float* vectors, std::span<RowReader> readers, Scratch& scratch) const {
   constexpr std::size_t kRows = 48;  // as many as the product keeps in the first-level cache
   for (std::size_t r = 0; r < readers.size(); r += kRows) {
-    const std::size_t some = std::min(kRows, readers.size() - r);
-    std::int32_t first = 0;
-    for (const nn::PackedFactor& tile : tiles_) {
-      const std::size_t columns = tile.columns();
-      scratch.scores.resize(std::max(scratch.scores.size(), some * columns));
-      nn::product({vectors + r * dim_, dim_, 1}, some, tile, scratch.scores.data(), columns);
-      for (std::size_t i = 0; i < some; ++i)
-        readers[r + i].read(first, {scratch.scores.data() + i * columns, columns});
-      first += static_cast<std::int32_t>(columns);
+    const std::span<RowReader> some = readers.subspan(r, std::min(kRows, readers.size() - r));
+    const bool ranks_only = std::all_of(some.begin(), some.end(),
+                                        [](const RowReader& one) { return one.ranks_only(); });
+    if (ranks_only) {
+      count_rows(vectors + r * dim_, some, scratch);
+    } else {
+      read_rows(vectors + r * dim_, some, scratch);
     }
   }
 }
 
-float Catalogue::score(const float* vector, std::int32_t id, Scratch& scratch) const {
-  const float* row = table_.data() + static_cast<std::size_t>(id) * dim_;
-  scratch.column.pack(nn::MatrixView{row, dim_, 1}.transposed(), dim_, 1);
-  float score = 0;
-  nn::product({vector, dim_, 1}, 1, scratch.column, &score, 1);
-  return score;
+void Catalogue::read_rows(const float* vectors, std::span<RowReader> readers,
+                          Scratch& scratch) const {
+  std::int32_t first = 0;
+  for (const nn::PackedFactor& tile : tiles_) {
+    const std::size_t columns = tile.columns();
+    scratch.scores.resize(std::max(scratch.scores.size(), readers.size() * columns));
+    nn::product({vectors, dim_, 1}, readers.size(), tile, scratch.scores.data(), columns);
+    for (std::size_t i = 0; i < readers.size(); ++i)
+      readers[i].read(first, {scratch.scores.data() + i * columns, columns});
+    first += static_cast<std::int32_t>(columns);
+  }
+}
+
+void Catalogue::count_rows(const float* vectors, std::span<RowReader> readers,
+                           Scratch& scratch) const {
+  scratch.limits.clear();
+  for (const RowReader& reader : readers) scratch.limits.push_back(reader.target_score());
+  scratch.above.assign(readers.size(), 0);
+  scratch.equal.assign(readers.size(), 0);
+  for (const nn::PackedFactor& tile : tiles_) {
+    nn::count_products({vectors, dim_, 1}, readers.size(), tile, scratch.limits.data(),
+                       scratch.above.data(), scratch.equal.data());
+  }
+  for (std::size_t i = 0; i < readers.size(); ++i) {
+    const float* vector = vectors + i * dim_;
+    scratch.scores.clear();
+    for (const std::int32_t id : readers[i].excluded()) scratch.scores.push_back(score(vector, id));
+    if (readers[i].settle(scratch.above[i], scratch.equal[i], scratch.scores)) continue;
+    read_rows(vector, readers.subspan(i, 1), scratch);
+  }
+}
+
+float Catalogue::score(const float* vector, std::int32_t id) const {
+  const auto row = static_cast<std::size_t>(id);
+  return nn::product_at(vector, tiles_[row / kTile], row % kTile);
 }
 
 }  // namespace theriac::sequence

@@ -43,6 +43,15 @@ class RowReader {
              float target_score, std::size_t capacity);
   // Scores of ids [first, first + scores.size()); changes those of excluded ones.
   void read(std::int32_t first, std::span<float> scores);
+  // Nothing but the rank of a target is wanted.
+  bool ranks_only() const noexcept { return capacity_ == 0 && target_ >= 0; }
+  std::int32_t target() const noexcept { return target_; }
+  float target_score() const noexcept { return target_score_; }
+  std::span<const std::int32_t> excluded() const noexcept { return excluded_; }
+  // Instead of `read`: how many of all ids score above the target and how many equal, and the scores of
+  // the excluded ones. False where that does not settle the rank, since equal scores go by id; `read`
+  // the row then.
+  bool settle(std::uint32_t above, std::uint32_t equal, std::span<const float> of_excluded);
   // How many are ranked above the target: higher, or equal with a lower id.
   std::int64_t rank() const noexcept { return rank_; }
   const BestItems& best() const noexcept { return best_; }
@@ -68,21 +77,23 @@ class Catalogue {
   std::size_t dim() const noexcept { return dim_; }
 
   struct Scratch {
-    std::vector<float> scores, one;
-    nn::PackedFactor column;
+    std::vector<float> scores, limits;
+    std::vector<std::uint32_t> above, equal;
   };
   // vectors: [readers, dim]; each reader has begun. The scores of one row are the same bits whoever
-  // else is asked for.
+  // else is asked for. Where all readers want ranks only, scores are counted and never stored.
   void read(const float* vectors, std::span<RowReader> readers, Scratch& scratch) const;
-  // The score of one id, the same bits as `read` gives. row: [dim] of the table.
-  float score(const float* vector, std::int32_t id, Scratch& scratch) const;
+  // The score of one id, the same bits as `read` gives.
+  float score(const float* vector, std::int32_t id) const;
 
  private:
+  void read_rows(const float* vectors, std::span<RowReader> readers, Scratch& scratch) const;
+  void count_rows(const float* vectors, std::span<RowReader> readers, Scratch& scratch) const;
+
   static constexpr std::size_t kTile =
       2048;  // ids; a tile of packed vectors stays in a second-level cache
   std::size_t rows_, dim_;
   std::vector<nn::PackedFactor> tiles_;
-  std::vector<float> table_;  // [rows, dim], for `score`
 };
 
 }  // namespace theriac::sequence

@@ -1,7 +1,5 @@
 #include "cpp/engine/sequence/frozen_linear.h"
 
-#include <algorithm>
-
 namespace theriac::sequence {
 namespace {
 
@@ -34,10 +32,11 @@ FrozenLinear::FrozenLinear(std::initializer_list<const nn::LinearImpl*> layers)
                    static_cast<std::size_t>((*layers.begin())->weight.size(1))) {}
 
 void FrozenLinear::apply(const float* x, std::size_t x_stride, std::size_t rows, float* y) const {
-  for (std::size_t r = 0; r < rows && !bias_.empty(); ++r)
-    std::copy(bias_.begin(), bias_.end(), y + r * out());
-  nn::product({x, x_stride, 1}, rows, factor_, y, out(),
-              bias_.empty() ? nn::Sum::kReplace : nn::Sum::kAdd);
+  if (bias_.empty()) {
+    nn::product({x, x_stride, 1}, rows, factor_, y, out());
+  } else {
+    nn::product({x, x_stride, 1}, rows, factor_, bias_.data(), y, out());
+  }
 }
 
 }  // namespace theriac::sequence

@@ -7,6 +7,7 @@
 #include "cpp/engine/nn/dense_kernels.h"
 #include "cpp/engine/nn/gru.h"
 #include "cpp/engine/sequence/frozen_linear.h"
+#include "cpp/engine/sequence/prefix_rows.h"
 
 namespace theriac::sequence {
 namespace {
@@ -55,10 +56,17 @@ at::Tensor Gru4recImpl::forward(const TokenBatch& batch,
 
 namespace {
 
+// Of the gates that every item's vector alone gives, [rows, 3 hidden]: kept where they take no more.
+constexpr std::size_t kMostGateBytes = std::size_t{64} << 20U;
+// So many that a step has rows enough for its products, and the states stay in cache.
+constexpr std::size_t kTokensAtOnce = 1024;
+
 class Gru4recScratch final : public EncoderScratch {
  public:
-  std::vector<float> x, input_gates, hidden_gates, states;
-  std::vector<std::size_t> order;
+  PrefixRows rows;
+  std::vector<std::uint32_t> order, place;  // rows by position, and where each one went
+  std::vector<std::uint32_t> starts;        // [slots + 1] where the next row of a position goes
+  std::vector<float> x, input_gates, hidden_gates, states, last;
 };
 
 class FrozenGru4rec final : public HistoryEncoder {
@@ -71,6 +79,12 @@ class FrozenGru4rec final : public HistoryEncoder {
         input_(values(model.weight_ih), {}, dim_),
         state_(values(model.weight_hh), {}, hidden_),
         dense_(*model.dense) {
+    const std::size_t rows = items_.size() / dim_;
+    if (rows <= kMostGateBytes / sizeof(float) / (3 * hidden_)) {
+      gates_.resize(rows * 3 * hidden_);
+      input_.apply(items_.data(), dim_, rows, gates_.data());
+      zero_gates_.assign(3 * hidden_, 0.0F);
+    }
     pad_states();
   }
 
@@ -82,11 +96,13 @@ class FrozenGru4rec final : public HistoryEncoder {
   }
 
   void encode(const HistoryBatch& batch, EncoderScratch& scratch, float* vectors) const override {
-    constexpr std::size_t kSequencesAtOnce = 96;
     auto& own = static_cast<Gru4recScratch&>(scratch);
-    for (std::size_t first = 0; first < batch.size(); first += kSequencesAtOnce) {
-      const std::size_t last = std::min(first + kSequencesAtOnce, batch.size());
+    for (std::size_t first = 0; first < batch.size();) {
+      std::size_t last = first + 1;
+      while (last < batch.size() && batch.offsets[last + 1] - batch.offsets[first] <= kTokensAtOnce)
+        ++last;
       encode_some(batch, first, last, own, vectors + first * dim_);
+      first = last;
     }
   }
 
@@ -110,57 +126,104 @@ class FrozenGru4rec final : public HistoryEncoder {
                                : static_cast<augment::Mark>(batch.marks[token]);
   }
 
-  void embed(const HistoryBatch& batch, std::size_t s, std::size_t i, float* x) const {
-    const std::size_t token = batch.offsets[s] + i;
-    if (mark(batch, token) == augment::Mark::kZero) {
-      std::fill_n(x, dim_, 0.0F);
-    } else {
-      std::copy_n(items_.data() + static_cast<std::size_t>(batch.ids[token]) * dim_, dim_, x);
-    }
-    if (!batch.noise.empty()) batch.noise[s].add_to({x, dim_}, slots_ - batch.length(s) + i);
+  bool zero(const HistoryBatch& batch, std::size_t token) const {
+    return mark(batch, token) == augment::Mark::kZero;
   }
 
-  // Step by step, the longest sequences first: step i is that of the sequences with more than i items.
-  void encode_some(const HistoryBatch& batch, std::size_t first, std::size_t last,
-                   Gru4recScratch& own, float* vectors) const {
-    const std::size_t rows = last - first;
-    own.order.resize(rows);
-    std::iota(own.order.begin(), own.order.end(), first);
-    std::sort(own.order.begin(), own.order.end(), [&](std::size_t a, std::size_t b) {
-      return batch.length(a) != batch.length(b) ? batch.length(a) > batch.length(b) : a < b;
-    });
-    float* states = room(own.states, rows * hidden_);
-    for (std::size_t r = 0; r < rows; ++r) {
-      std::copy_n(prefix_.data() + (slots_ - batch.length(own.order[r])) * hidden_, hidden_,
-                  states + r * hidden_);
-    }
-    float* x = room(own.x, rows * std::max(dim_, hidden_));
-    float* gates = room(own.input_gates, rows * 3 * hidden_);
-    float* from_state = room(own.hidden_gates, rows * 3 * hidden_);
-    for (std::size_t i = 0; i < batch.length(own.order[0]); ++i) {
-      std::size_t active = 0;
-      while (active < rows && batch.length(own.order[active]) > i) ++active;
-      for (std::size_t r = 0; r < active; ++r) embed(batch, own.order[r], i, x + r * dim_);
-      input_.apply(x, dim_, active, gates);
-      state_.apply(states, hidden_, active, from_state);
-      for (std::size_t r = 0; r < active; ++r) {
-        const bool skipped =
-            mark(batch, batch.offsets[own.order[r]] + i) == augment::Mark::kBlocked;
-        if (skipped) continue;  // the state is carried over
-        nn::gru_update(gates + r * 3 * hidden_, from_state + r * 3 * hidden_, hidden_,
-                       {states + r * hidden_, hidden_});
+  // What the items of rows alone add to the gates, [rows, 3 hidden], where it is not kept.
+  void input_gates(const HistoryBatch& batch, std::span<const std::uint32_t> rows,
+                   Gru4recScratch& own, float* gates) const {
+    float* x = room(own.x, rows.size() * dim_);
+    for (std::size_t r = 0; r < rows.size(); ++r) {
+      const std::size_t token = token_of(batch, own.rows.rows()[rows[r]]);
+      if (zero(batch, token)) {
+        std::fill_n(x + r * dim_, dim_, 0.0F);
+      } else {
+        std::copy_n(items_.data() + static_cast<std::size_t>(batch.ids[token]) * dim_, dim_,
+                    x + r * dim_);
       }
     }
-    dense_.apply(states, hidden_, rows, x);
-    for (std::size_t r = 0; r < rows; ++r)
-      std::copy_n(x + r * dim_, dim_, vectors + (own.order[r] - first) * dim_);
+    input_.apply(x, dim_, rows.size(), gates);
+  }
+
+  const float* kept_gates(const HistoryBatch& batch, std::size_t token) const {
+    if (zero(batch, token)) return zero_gates_.data();
+    return gates_.data() + static_cast<std::size_t>(batch.ids[token]) * 3 * hidden_;
+  }
+
+  static std::size_t token_of(const HistoryBatch& batch, PrefixRows::Row row) {
+    return batch.offsets[row.sequence] + row.position;
+  }
+
+  // Rows by their position, so that those of one position are computed together.
+  void sort_rows(Gru4recScratch& own) const {
+    const std::span<const PrefixRows::Row> rows = own.rows.rows();
+    own.starts.assign(slots_ + 1, 0);
+    for (const PrefixRows::Row& row : rows) ++own.starts[row.position + 1];
+    std::partial_sum(own.starts.begin(), own.starts.end(), own.starts.begin());
+    own.order.resize(rows.size());
+    own.place.resize(rows.size());
+    for (std::uint32_t r = 0; r < rows.size(); ++r) {
+      own.place[r] = own.starts[rows[r].position]++;
+      own.order[own.place[r]] = r;
+    }
+  }
+
+  // The state that a row starts from.
+  const float* before(const HistoryBatch& batch, PrefixRows::Row row, const Gru4recScratch& own,
+                      const float* states) const {
+    if (row.position == 0) return prefix_.data() + (slots_ - batch.length(row.sequence)) * hidden_;
+    return states + own.place[own.rows.of(row.sequence)[row.position - 1]] * hidden_;
+  }
+
+  void encode_some(const HistoryBatch& batch, std::size_t first, std::size_t last,
+                   Gru4recScratch& own, float* vectors) const {
+    own.rows.build(batch, first, last, slots_);
+    sort_rows(own);
+    const std::span<const PrefixRows::Row> rows = own.rows.rows();
+    float* states = room(own.states, rows.size() * hidden_);
+    for (std::size_t begin = 0, end = 0; begin < rows.size(); begin = end) {
+      const std::size_t position = rows[own.order[begin]].position;
+      while (end < rows.size() && rows[own.order[end]].position == position) ++end;
+      const std::span<const std::uint32_t> some(own.order.data() + begin, end - begin);
+      step(batch, some, own, states, states + begin * hidden_);
+    }
+    float* of_sequences = room(own.last, (last - first) * hidden_);
+    for (std::size_t s = first; s < last; ++s) {
+      const std::uint32_t row = own.rows.of(s)[batch.length(s) - 1];
+      std::copy_n(states + own.place[row] * hidden_, hidden_, of_sequences + (s - first) * hidden_);
+    }
+    dense_.apply(of_sequences, hidden_, last - first, vectors);
+  }
+
+  // Rows of one position; states: of all rows so far; out: of these.
+  void step(const HistoryBatch& batch, std::span<const std::uint32_t> rows, Gru4recScratch& own,
+            const float* states, float* out) const {
+    const std::size_t width = 3 * hidden_;
+    float* computed = nullptr;
+    if (gates_.empty()) {
+      computed = room(own.input_gates, rows.size() * width);
+      input_gates(batch, rows, own, computed);
+    }
+    for (std::size_t r = 0; r < rows.size(); ++r)
+      std::copy_n(before(batch, own.rows.rows()[rows[r]], own, states), hidden_, out + r * hidden_);
+    float* from_state = room(own.hidden_gates, rows.size() * width);
+    state_.apply(out, hidden_, rows.size(), from_state);
+    for (std::size_t r = 0; r < rows.size(); ++r) {
+      const std::size_t token = token_of(batch, own.rows.rows()[rows[r]]);
+      if (mark(batch, token) == augment::Mark::kBlocked) continue;  // the state is carried over
+      const float* gates = computed == nullptr ? kept_gates(batch, token) : computed + r * width;
+      nn::gru_update(gates, from_state + r * width, hidden_, {out + r * hidden_, hidden_});
+    }
   }
 
   std::size_t dim_, hidden_, slots_;
   std::vector<float> items_;    // [rows, dim]
   FrozenLinear input_, state_;  // to the three gates
   FrozenLinear dense_;
-  std::vector<float> prefix_;  // [slots + 1, hidden]
+  std::vector<float> gates_;       // [rows, 3 hidden] of every item alone, or empty
+  std::vector<float> zero_gates_;  // [3 hidden] of a vector of zeros
+  std::vector<float> prefix_;      // [slots + 1, hidden]
 };
 
 }  // namespace

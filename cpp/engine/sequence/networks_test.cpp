@@ -153,6 +153,27 @@ TEST(Gru4rec, AVectorDependsOnItsSequenceAlone) {
   expect_alone_as_among_others(louder(Gru4rec(small_gru4rec(), 1)));
 }
 
+// A table too large for its items' gates to be kept gives the same bits.
+TEST(Gru4rec, GatesAreKeptOrComputed) {
+  const Gru4rec small = louder(Gru4rec(small_gru4rec(), 1));
+  Gru4recShape shape = small_gru4rec();
+  shape.rows = 600'000;
+  const Gru4rec large(shape, 1);
+  const at::NoGradGuard no_grad;
+  for (const auto& item : small->named_parameters()) {
+    at::Tensor to = large->named_parameters()[item.key()];
+    to.narrow(0, 0, item.value().size(0)).copy_(item.value());
+  }
+  Drawn drawn(60);
+  std::vector<std::uint8_t> marks(drawn.ids.size());
+  for (std::size_t i = 0; i < marks.size(); ++i) marks[i] = static_cast<std::uint8_t>(i % 3);
+  HistoryBatch batch = drawn.batch();
+  for (int marked = 0; marked < 2; ++marked) {
+    EXPECT_EQ(encoded(*freeze(*small), batch), encoded(*freeze(*large), batch)) << marked;
+    batch.marks = marks;
+  }
+}
+
 // The recurrence of the specification, without biases: inputs 1 and -2.
 TEST(Gru4rec, HandValuesOfTheRecurrence) {
   const at::Tensor ih = at::tensor({0.5F, -0.3F, 0.2F, 0.1F, 1.0F, -0.7F}).view({6, 1});

@@ -109,8 +109,7 @@ class VectorScorer final : public NextItemScorer {
     }
     for (std::size_t i = 0; i < queries.size(); ++i) {
       const std::int32_t target = queries[i].target;
-      const float score =
-          target < 0 ? 0 : catalogue_.score(vectors + i * dim, target, own.catalogue);
+      const float score = target < 0 ? 0 : catalogue_.score(vectors + i * dim, target);
       begin(queries[i], score, readers[i]);
     }
     catalogue_.read(vectors, readers.first(queries.size()), own.catalogue);

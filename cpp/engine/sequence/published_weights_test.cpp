@@ -176,8 +176,8 @@ std::vector<std::int64_t> ranks_with_reference_stream(
     std::vector<std::int32_t> excluded;
     excluded_items(history, catalogue.rows(), true, true, excluded);
     RowReader reader;
-    reader.begin(excluded, Excluded::kZero, user.back(),
-                 catalogue.score(mean.data(), user.back(), own), 0);
+    reader.begin(excluded, Excluded::kZero, user.back(), catalogue.score(mean.data(), user.back()),
+                 0);
     catalogue.read(mean.data(), {&reader, 1}, own);
     out.push_back(reader.rank());
   }
@@ -255,7 +255,7 @@ TEST(PublishedWeights, VectorsAndScoresOfSomeUsers) {
         excluded_items(history, catalogue.rows(), true, true, excluded);
         RowReader reader;
         reader.begin(excluded, Excluded::kZero, all.back(),
-                     catalogue.score(mean.data(), all.back(), own), 20);
+                     catalogue.score(mean.data(), all.back()), 20);
         catalogue.read(mean.data(), {&reader, 1}, own);
         for (std::size_t i = 0; i < 20; ++i) {
           EXPECT_NEAR(reader.best().scores()[i], expected.at("top20_score")[i].get<double>(), 1e-4);
@@ -335,9 +335,11 @@ TEST(PublishedWeights, Variants) {
 TEST(PublishedWeights, ThreadsChangeNothing) {
   NEEDS_WEIGHTS();
   const data::Sequences beauty = sequences("Beauty.txt");
-  const Published model = sasrec("SASRec-Beauty.safetensors", beauty.items());
-  EXPECT_EQ(ranks(beauty, model, R"({"op":"tmask_r"})", false, 1),
-            ranks(beauty, model, R"({"op":"tmask_r"})", false, 8));
+  for (const Published& model : {sasrec("SASRec-Beauty.safetensors", beauty.items()),
+                                 gru4rec("GRU4Rec-Beauty.safetensors", beauty.items())}) {
+    EXPECT_EQ(ranks(beauty, model, R"({"op":"tmask_r"})", false, 1),
+              ranks(beauty, model, R"({"op":"tmask_r"})", false, 8));
+  }
 }
 
 }  // namespace

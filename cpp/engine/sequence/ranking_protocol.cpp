@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <mutex>
+#include <thread>
 
 #include "cpp/engine/eval/parallel.h"
 
@@ -163,18 +165,20 @@ std::vector<std::int64_t> ranks_of(const MappedSequences& data, const NextItemSc
   const Task task{data, scorer, augmenter, options};
   WorkerPool pool(scorer);
   const std::size_t blocks = (ranks.size() + kBlock - 1) / kBlock;
-  // Progress is told, and a stop obeyed, between stretches: a job belongs to one thread.
-  const std::size_t stretch = 16 * static_cast<std::size_t>(std::max(threads, 1));
-  for (std::size_t first = 0; first < blocks; first += stretch) {
-    job.progress("evaluate", first * kBlock, ranks.size());
-    eval::parallel_for(std::min(stretch, blocks - first), threads, [&](std::size_t piece) {
-      auto worker = pool.take();
-      const std::size_t begin = (first + piece) * kBlock;
-      rank_block(task, static_cast<std::int64_t>(begin),
-                 static_cast<std::int64_t>(std::min(begin + kBlock, ranks.size())), *worker, ranks);
-      pool.give_back(std::move(worker));
-    });
-  }
+  // A job belongs to one thread, which works like the others: it tells progress and obeys a stop
+  // before each block of its own.
+  const auto job_thread = std::this_thread::get_id();
+  std::atomic<std::size_t> done = 0;
+  eval::parallel_for(blocks, threads, [&](std::size_t block) {
+    if (std::this_thread::get_id() == job_thread)
+      job.progress("evaluate", done.load() * kBlock, ranks.size());
+    auto worker = pool.take();
+    const std::size_t begin = block * kBlock;
+    rank_block(task, static_cast<std::int64_t>(begin),
+               static_cast<std::int64_t>(std::min(begin + kBlock, ranks.size())), *worker, ranks);
+    pool.give_back(std::move(worker));
+    ++done;
+  });
   return ranks;
 }
 

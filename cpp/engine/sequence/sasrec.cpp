@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "cpp/engine/nn/dense_kernels.h"
 #include "cpp/engine/nn/transformer_kernels.h"
 #include "cpp/engine/sequence/frozen_linear.h"
+#include "cpp/engine/sequence/prefix_rows.h"
 
 namespace theriac::sequence {
 namespace {
@@ -119,31 +121,71 @@ struct FrozenNorm {
 };
 
 struct FrozenLayer {
-  FrozenLinear query, key_value, query_key_value, dense, dense_1, dense_2;
+  FrozenLinear query_key_value, dense, dense_1, dense_2;
   FrozenNorm attention_norm, norm;
   explicit FrozenLayer(const SasrecLayerImpl& layer)
-      : query(*layer.attention->query),
-        dense(*layer.attention->dense),
+      : dense(*layer.attention->dense),
         dense_1(*layer.intermediate->dense_1),
         dense_2(*layer.intermediate->dense_2),
         attention_norm(*layer.attention->norm),
         norm(*layer.intermediate->norm) {
     const SasrecAttentionImpl& a = *layer.attention;
-    key_value = FrozenLinear({a.key.get(), a.value.get()});
     query_key_value = FrozenLinear({a.query.get(), a.key.get(), a.value.get()});
   }
 };
 
-// Sequences are computed some at a time, so that their rows stay in the second-level cache.
-constexpr std::size_t kTokensAtOnce = 384;
+// Attention of one query a sequence, without keys and values of every token: with k_j = K x_j and
+// v_j = V x_j, scores are q k_j = (K^T q) x_j and the sum of w_j v_j is V (sum of w_j x_j), head by head;
+// biases of keys add the same to every score of a query, which its softmax cancels, and those of values
+// their whole selves, as weights sum to 1.
+class FrozenReadOut {
+ public:
+  FrozenReadOut(const SasrecAttentionImpl& attention, std::size_t heads)
+      : query_(*attention.query), hidden_(query_.out()), head_(hidden_ / heads) {
+    const std::vector<float> key = values(attention.key->weight),
+                             value = values(attention.value->weight);  // [heads head, hidden]
+    value_bias_ = values(attention.value->bias);
+    for (std::size_t h = 0; h < heads; ++h) {
+      const std::size_t at = h * head_ * hidden_;
+      key_.emplace_back().pack({key.data() + at, hidden_, 1}, head_, hidden_);
+      value_.emplace_back().pack(nn::MatrixView{value.data() + at, hidden_, 1}.transposed(),
+                                 hidden_, head_);
+    }
+  }
+
+  std::size_t heads() const { return key_.size(); }
+  std::size_t head() const { return head_; }
+  // input: [rows, hidden]; q: scratch [rows, hidden]; of_keys: [rows, heads, hidden].
+  void ask(const float* input, std::size_t rows, float* q, float* of_keys) const {
+    query_.apply(input, hidden_, rows, q);
+    for (std::size_t h = 0; h < heads(); ++h) {
+      nn::product({q + h * head_, hidden_, 1}, rows, key_[h], of_keys + h * hidden_,
+                  heads() * hidden_);
+    }
+  }
+  // sums: [rows, heads, hidden]; context: [rows, heads head].
+  void answer(const float* sums, std::size_t rows, float* context) const {
+    for (std::size_t h = 0; h < heads(); ++h) {
+      nn::product({sums + h * hidden_, heads() * hidden_, 1}, rows, value_[h],
+                  value_bias_.data() + h * head_, context + h * head_, hidden_);
+    }
+  }
+
+ private:
+  FrozenLinear query_;
+  std::size_t hidden_, head_;
+  std::vector<nn::PackedFactor> key_, value_;  // [heads] of [head, hidden] and [hidden, head]
+  std::vector<float> value_bias_;
+};
+
+// Sequences are computed some at a time, and the rows of a block's second half fewer at a time, so that
+// what passes from one product to the next stays in the second-level cache.
+constexpr std::size_t kTokensAtOnce = 384, kRowsAtOnce = 96;
 
 class SasrecScratch final : public EncoderScratch {
  public:
-  std::vector<float> x, projected, context, inner, last, query;
-  std::vector<float> key_value;                // of one sequence, token after token
-  std::vector<std::uint32_t> row_of, buckets;  // [tokens]; a hash table of rows + 1
-  std::vector<std::uint64_t> keys;             // of the rows: what stands before them, and their id
-  std::vector<std::size_t> first_new;          // [sequences] the first token with a row of its own
+  PrefixRows rows;
+  std::vector<float> x, projected, context, inner, attended, query;
   std::vector<float> weights;
   std::vector<std::uint8_t> blocked;
 };
@@ -160,7 +202,10 @@ class FrozenSasrec final : public HistoryEncoder {
       if (item.key() == "LayerNorm") norm_ = FrozenNorm(*item.value()->as<NormImpl>());
     }
     for (const auto& module : model.modules(/*include_self=*/false)) {
-      if (const auto* layer = module->as<SasrecLayerImpl>()) layers_.emplace_back(*layer);
+      const auto* layer = module->as<SasrecLayerImpl>();
+      if (layer == nullptr) continue;
+      layers_.emplace_back(*layer);
+      read_out_.emplace(*layer->attention, static_cast<std::size_t>(shape_.heads));  // the last's
     }
   }
 
@@ -196,62 +241,18 @@ class FrozenSasrec final : public HistoryEncoder {
     nn::add({x, hidden_}, positions_.data() + slot * hidden_);
   }
 
-  // Tokens that the same tokens in the same slots stand before have the same hidden states, as no token
-  // reads a later one: they share a row. Copies of one history have many such beginnings in common. Embeds
-  // each row once, in the order of first use, and returns how many there are.
+  // Embeds the rows of some sequences, normalised, and returns how many there are.
   std::size_t embed_rows(const HistoryBatch& batch, std::size_t first, std::size_t last,
                          SasrecScratch& own) const {
-    const bool shared = batch.marks.empty() && batch.noise.empty();
-    const std::size_t begin = batch.offsets[first], tokens = batch.offsets[last] - begin;
-    float* x = room(own.x, tokens * hidden_);
-    own.row_of.resize(tokens);
-    own.first_new.assign(last - first, 0);
-    own.keys.clear();
-    std::size_t buckets = 64;
-    while (buckets < 2 * tokens) buckets *= 2;
-    own.buckets.assign(buckets, 0);
-    for (std::size_t s = first, t = 0; s < last; ++s) {
-      const std::size_t n = batch.length(s);
-      std::uint64_t before = n;  // a row before it, or the length of a sequence that begins
-      bool old = shared;
-      for (std::size_t i = 0; i < n; ++i, ++t) {
-        const auto id = static_cast<std::uint32_t>(batch.ids[begin + t]);
-        const std::uint64_t key = before << 32U | id;
-        std::uint32_t* bucket = old ? find_row(key, own) : nullptr;
-        if (bucket != nullptr && *bucket != 0) {
-          own.row_of[t] = *bucket - 1;
-        } else {
-          if (old) own.first_new[s - first] = i;
-          old = false;
-          own.row_of[t] = static_cast<std::uint32_t>(own.keys.size());
-          embed(batch, s, begin + t, max_length() - n + i, x + own.keys.size() * hidden_);
-          own.keys.push_back(key);
-          if (shared) *find_row(key, own) = static_cast<std::uint32_t>(own.keys.size());
-        }
-        before = max_length() + 1 + own.row_of[t];
-      }
-      if (old) own.first_new[s - first] = n;
+    own.rows.build(batch, first, last, max_length());
+    const std::span<const PrefixRows::Row> rows = own.rows.rows();
+    float* x = room(own.x, rows.size() * hidden_);
+    for (std::size_t r = 0; r < rows.size(); ++r) {
+      const auto [s, i] = rows[r];
+      embed(batch, s, batch.offsets[s] + i, max_length() - batch.length(s) + i, x + r * hidden_);
     }
-    norm_.apply(x, nullptr, own.keys.size());
-    return own.keys.size();
-  }
-
-  // The bucket of a key: 0 in it where there is no such row yet.
-  static std::uint32_t* find_row(std::uint64_t key, SasrecScratch& own) {
-    const std::size_t mask = own.buckets.size() - 1;
-    std::size_t b = (key * 0x9e3779b97f4a7c15U) >> 32U & mask;
-    while (own.buckets[b] != 0 && own.keys[own.buckets[b] - 1] != key) b = (b + 1) & mask;
-    return &own.buckets[b];
-  }
-
-  // Keys and values of one sequence's tokens beside each other; rows: [rows, stride], keys first.
-  const float* keys_of(const HistoryBatch& batch, std::size_t first, std::size_t s,
-                       const float* rows, std::size_t stride, SasrecScratch& own) const {
-    float* out = room(own.key_value, max_length() * 2 * hidden_);
-    const std::size_t at = batch.offsets[s] - batch.offsets[first];
-    for (std::size_t i = 0; i < batch.length(s); ++i)
-      std::copy_n(rows + own.row_of[at + i] * stride, 2 * hidden_, out + i * 2 * hidden_);
-    return out;
+    norm_.apply(x, nullptr, rows.size());
+    return rows.size();
   }
 
   // The token a sequence is read at: its last one that is not blocked, or the last.
@@ -286,72 +287,77 @@ class FrozenSasrec final : public HistoryEncoder {
     const std::size_t rows = embed_rows(batch, first, last, own);
     for (std::size_t l = 0; l + 1 < layers_.size(); ++l)
       whole_layer(layers_[l], batch, first, last, rows, own);
-    last_layer(layers_.back(), batch, first, last, rows, own, vectors);
+    last_layer(layers_.back(), batch, first, last, own, vectors);
   }
 
-  nn::AttentionShape attention_shape(std::size_t query_stride) const {
-    const auto heads = static_cast<std::size_t>(shape_.heads);
-    const std::size_t head = hidden_ / heads;
-    return {heads,       head,    query_stride,
-            2 * hidden_, hidden_, 1 / std::sqrt(static_cast<float>(head))};
+  float attention_scale() const {
+    return 1 / std::sqrt(static_cast<float>(shape_.hidden / shape_.heads));
   }
 
   void whole_layer(const FrozenLayer& layer, const HistoryBatch& batch, std::size_t first,
                    std::size_t last, std::size_t rows, SasrecScratch& own) const {
-    float* x = own.x.data();
     float* qkv = room(own.projected, rows * 3 * hidden_);
     float* context = room(own.context, rows * hidden_);
-    float* weights = room(own.weights, max_length());
-    layer.query_key_value.apply(x, hidden_, rows, qkv);
+    float* weights = room(own.weights, max_length() + nn::kAttentionSpare);
+    const auto heads = static_cast<std::size_t>(shape_.heads);
+    const nn::AttentionShape shape{heads,       hidden_ / heads, 3 * hidden_,
+                                   3 * hidden_, hidden_,         attention_scale()};
+    layer.query_key_value.apply(own.x.data(), hidden_, rows, qkv);
     for (std::size_t s = first; s < last; ++s) {
-      const std::size_t from = own.first_new[s - first], n = batch.length(s);
+      const std::size_t from = own.rows.first_own(s), n = batch.length(s);
       if (from == n) continue;
-      const float* k = keys_of(batch, first, s, qkv + hidden_, 3 * hidden_, own);
-      // A sequence's new rows stand beside each other.
-      const std::size_t row = own.row_of[batch.offsets[s] - batch.offsets[first] + from];
-      nn::causal_attention(attention_shape(3 * hidden_), qkv + row * 3 * hidden_, k, k + hidden_,
-                           blocked_keys(batch, s, own.blocked), n - from, from, weights,
-                           context + row * hidden_);
+      const std::size_t row = own.rows.of(s)[from];
+      nn::causal_attention(shape, qkv + row * 3 * hidden_, qkv + hidden_, qkv + 2 * hidden_,
+                           own.rows.of(s), blocked_keys(batch, s, own.blocked), n - from, from,
+                           weights, context + row * hidden_);
     }
-    finish(layer, context, x, rows, own);
-    std::copy_n(context, rows * hidden_, x);
+    finish(layer, context, own.x.data(), rows, own);
+    own.x.swap(own.context);
   }
 
   // From the heads' outputs to the layer's, in place of `context`; x: the layer's input.
   void finish(const FrozenLayer& layer, float* context, const float* x, std::size_t rows,
               SasrecScratch& own) const {
-    float* h = room(own.last, rows * hidden_);
-    layer.dense.apply(context, hidden_, rows, h);
-    layer.attention_norm.apply(h, x, rows);
     const std::size_t width = layer.dense_1.out();
-    float* f = room(own.inner, rows * width);
-    layer.dense_1.apply(h, hidden_, rows, f);
-    nn::gelu({f, rows * width});
-    layer.dense_2.apply(f, width, rows, context);
-    layer.norm.apply(context, h, rows);
+    float* h = room(own.attended, kRowsAtOnce * hidden_);
+    float* f = room(own.inner, kRowsAtOnce * width);
+    for (std::size_t r = 0; r < rows; r += kRowsAtOnce) {
+      const std::size_t some = std::min(kRowsAtOnce, rows - r);
+      float* part = context + r * hidden_;
+      layer.dense.apply(part, hidden_, some, h);
+      layer.attention_norm.apply(h, x + r * hidden_, some);
+      layer.dense_1.apply(h, hidden_, some, f);
+      nn::gelu({f, some * width});
+      layer.dense_2.apply(f, width, some, part);
+      layer.norm.apply(part, h, some);
+    }
   }
 
-  // Keys and values of all rows, everything else of the one that a sequence is read at.
+  // Of the one row that a sequence is read at.
   void last_layer(const FrozenLayer& layer, const HistoryBatch& batch, std::size_t first,
-                  std::size_t last, std::size_t rows, SasrecScratch& own, float* vectors) const {
+                  std::size_t last, SasrecScratch& own, float* vectors) const {
     const float* x = own.x.data();
-    const std::size_t sequences = last - first;
-    float* kv = room(own.projected, rows * 2 * hidden_);
-    layer.key_value.apply(x, hidden_, rows, kv);
+    const FrozenReadOut& read = *read_out_;
+    const std::size_t sequences = last - first, wide = read.heads() * hidden_;
+    const nn::AttentionShape shape{
+        read.heads(), hidden_, wide, hidden_, wide, attention_scale(), /*one_key_value=*/true};
     float* input = room(own.query, 2 * sequences * hidden_);
     float* q = input + sequences * hidden_;
     for (std::size_t s = first; s < last; ++s) {
-      const std::size_t token = batch.offsets[s] - batch.offsets[first] + read_out(batch, s);
-      std::copy_n(x + own.row_of[token] * hidden_, hidden_, input + (s - first) * hidden_);
+      const std::size_t row = own.rows.of(s)[read_out(batch, s)];
+      std::copy_n(x + row * hidden_, hidden_, input + (s - first) * hidden_);
     }
-    layer.query.apply(input, hidden_, sequences, q);
-    float* weights = room(own.weights, max_length());
+    float* of_keys = room(own.projected, 2 * sequences * wide);
+    float* sums = of_keys + sequences * wide;
+    read.ask(input, sequences, q, of_keys);
+    float* weights = room(own.weights, max_length() + nn::kAttentionSpare);
     for (std::size_t s = first; s < last; ++s) {
-      const float* k = keys_of(batch, first, s, kv, 2 * hidden_, own);
-      nn::causal_attention(attention_shape(hidden_), q + (s - first) * hidden_, k, k + hidden_,
+      const std::size_t at = (s - first) * wide;
+      nn::causal_attention(shape, of_keys + at, x, x, own.rows.of(s),
                            blocked_keys(batch, s, own.blocked), 1, read_out(batch, s), weights,
-                           vectors + (s - first) * hidden_);
+                           sums + at);
     }
+    read.answer(sums, sequences, vectors);
     finish(layer, vectors, input, sequences, own);
   }
 
@@ -360,6 +366,7 @@ class FrozenSasrec final : public HistoryEncoder {
   std::vector<float> items_, positions_;
   FrozenNorm norm_;
   std::vector<FrozenLayer> layers_;
+  std::optional<FrozenReadOut> read_out_;  // of the last layer
 };
 
 }  // namespace
