@@ -1,5 +1,6 @@
 // Sessions: one thread's scoring state over a shared model.
 #include <algorithm>
+#include <array>
 #include <numeric>
 
 #include "capi/src/handles.h"
@@ -7,6 +8,7 @@
 #include "cpp/core/base/options.h"
 #include "cpp/core/data/arrow.h"
 #include "cpp/core/data/arrow_batch.h"
+#include "cpp/core/data/sequences_io.h"
 
 namespace theriac::capi {
 namespace {
@@ -15,8 +17,10 @@ struct BatchOptions {
   std::int64_t k = 0;
   static const OptionTable<BatchOptions>& table() {
     static const auto* const t = new OptionTable<BatchOptions>(
-        OptionTable<BatchOptions>("batch", "Scoring a table of visits")
-            .integer("k", &BatchOptions::k, {0, 100000}, "classes listed a visit; 0 lists all"));
+        OptionTable<BatchOptions>("batch", "Scoring a table of visits or interactions")
+            .integer(
+                "k", &BatchOptions::k, {0, 100000},
+                "classes listed a visit, 0: all; items listed a user, 0: as the session does"));
     return *t;
   }
 };
@@ -87,6 +91,90 @@ class AnswerRows final : public data::BatchSource {
   std::size_t listed_ = 0;
   std::int64_t visit_ = 0, patient_ = 0;
 };
+
+using ItemColumns = std::array<data::TableColumn, 5>;
+
+ItemColumns item_columns(const data::Names& users, const data::Names& items) {
+  const auto type = [](const data::Names& names) {
+    return names.numeric() ? ColumnType::kInt64 : ColumnType::kText;
+  };
+  return {{{"user", type(users)},
+           {"rank", ColumnType::kInt32},
+           {"item", type(items)},
+           {"score", ColumnType::kFloat},
+           {"ignored", ColumnType::kInt32}}};
+}
+
+// One row a user and item, best first.
+class ItemRows final : public data::BatchSource {
+ public:
+  ItemRows(std::shared_ptr<const data::Sequences> users, ItemLists lists)
+      : users_(std::move(users)),
+        lists_(std::move(lists)),
+        columns_(item_columns(users_->user_names(), *lists_.names)) {}
+  std::span<const data::TableColumn> columns() const override { return columns_; }
+  data::ArrowBatch next() override {
+    data::ArrowBatch batch = data::make_batch_of(columns());
+    while (user_ < users_->users() && batch.rows < data::kBatchRows &&
+           batch.columns[0].bytes.size() < data::kBatchTextBytes &&
+           batch.columns[2].bytes.size() < data::kBatchTextBytes)
+      append_user(batch);
+    return batch;
+  }
+
+ private:
+  static void append_name(data::ArrowBuffers& column, const data::Names& names,
+                          std::int64_t position) {
+    if (names.numeric()) {
+      column.append({{}, names.number(position), 0});
+    } else {
+      column.append({names.text(position), 0, 0});
+    }
+  }
+
+  void append_user(data::ArrowBatch& batch) {
+    const auto user = static_cast<std::size_t>(user_);
+    const std::uint64_t first = lists_.offsets[user];
+    for (std::uint64_t i = first; i < lists_.offsets[user + 1]; ++i) {
+      append_name(batch.columns[0], users_->user_names(), user_);
+      batch.columns[1].append({{}, static_cast<std::int64_t>(i - first) + 1, 0});
+      append_name(batch.columns[2], *lists_.names, lists_.item[i]);
+      batch.columns[3].append({{}, 0, static_cast<double>(lists_.score[i])});
+      batch.columns[4].append({{}, lists_.ignored[user], 0});
+      ++batch.rows;
+    }
+    ++user_;
+  }
+
+  std::shared_ptr<const data::Sequences> users_;
+  ItemLists lists_;
+  ItemColumns columns_;
+  std::int64_t user_ = 0;
+};
+
+void recommend_to_visits(theriac_session& self, const Json& facts, std::size_t k, Job& job,
+                         ArrowArrayStream& in, ArrowArrayStream& out) {
+  Dataset dataset;
+  dataset.cohort = std::make_shared<const data::Cohort>(
+      data::import_cohort_stream(&in, keep_everything(), &job));
+  std::vector<float> probabilities;
+  self.session->recommend_dataset(dataset, job, probabilities).or_throw();
+  data::export_batches(std::make_unique<AnswerRows>(
+                           dataset.cohort, facts.at("classes").get<std::vector<std::string>>(),
+                           std::move(probabilities), facts.at("threshold").get<double>(), k),
+                       &out);
+}
+
+void recommend_to_users(theriac_session& self, std::size_t k, Job& job, ArrowArrayStream& in,
+                        ArrowArrayStream& out) {
+  Dataset dataset;
+  dataset.kind = "sequences";
+  dataset.sequences = std::make_shared<const data::Sequences>(
+      data::import_sequences_stream(&in, data::SequencePolicy{}, &job));
+  ItemLists lists;
+  self.session->recommend_sequences(dataset, k, job, lists).or_throw();
+  data::export_batches(std::make_unique<ItemRows>(dataset.sequences, std::move(lists)), &out);
+}
 
 }  // namespace
 }  // namespace theriac::capi
@@ -233,20 +321,12 @@ theriac_status theriac_session_recommend_arrow(theriac_session* session,
     std::string text_of_model;
     self.shared->model->info(text_of_model).or_throw();
     const Json facts = Json::parse(text_of_model);
-    if (!facts.contains("classes")) {
-      throw Error(Code::kUnsupported,
-                  "this model does not read tables of visits; use theriac_session_recommend");
+    const auto k = static_cast<std::size_t>(chosen.k);
+    if (facts.contains("classes")) {
+      recommend_to_visits(self, facts, k, job, *stream, target);
+    } else {
+      recommend_to_users(self, k, job, *stream, target);
     }
-    Dataset dataset;
-    dataset.cohort = std::make_shared<const data::Cohort>(
-        data::import_cohort_stream(stream, keep_everything(), &job));
-    std::vector<float> probabilities;
-    self.session->recommend_dataset(dataset, job, probabilities).or_throw();
-    data::export_batches(std::make_unique<AnswerRows>(
-                             dataset.cohort, facts.at("classes").get<std::vector<std::string>>(),
-                             std::move(probabilities), facts.at("threshold").get<double>(),
-                             static_cast<std::size_t>(chosen.k)),
-                         &target);
   });
 }
 

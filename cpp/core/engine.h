@@ -77,6 +77,15 @@ struct RankedItems {
   std::uint64_t ignored = 0;     // items of the history that the model does not know
 };
 
+// Ranked items of many users, best first: those of user u are entries offsets[u] ... offsets[u + 1] - 1.
+struct ItemLists {
+  std::shared_ptr<const data::Names> names;  // of the model's items
+  std::vector<std::uint64_t> offsets{0};
+  std::vector<std::int64_t> item;  // position in `names`
+  std::vector<float> score;
+  std::vector<std::int64_t> ignored;  // [users] items of the history that the model does not know
+};
+
 // A read-only tensor of a model, alive as long as `owner`.
 struct TensorView {
   std::shared_ptr<const void> owner;
@@ -113,6 +122,11 @@ class Session {
   // Item sequences: the best items that the history does not have. Allocates nothing after warm-up
   // without an augmenter.
   virtual Outcome recommend_history(const ItemHistory&, RankedItems&) noexcept {
+    return unsupported("this model does not read item histories; use theriac_session_recommend");
+  }
+  // The same for every user of a data set of sequences, whole sequences being histories; `capacity` items
+  // a user, 0: as many as the session's options say. None for a user of whose items the model knows none.
+  virtual Outcome recommend_sequences(const Dataset&, std::uint64_t, Job&, ItemLists&) noexcept {
     return unsupported("this model does not read item histories; use theriac_session_recommend");
   }
   // From now on answers are means over the augmenter's copies; null: plain again. Refused with

@@ -295,6 +295,59 @@ static void patients_are_augmented_too(theriac_session* scoring) {
   theriac_augmenter_release(masking);
 }
 
+/* Value i of a column of a batch without nulls. */
+static int64_t int64_at(const struct ArrowArray* batch, int column, int64_t i) {
+  return ((const int64_t*)batch->children[column]->buffers[1])[i];
+}
+static int32_t int32_at(const struct ArrowArray* batch, int column, int64_t i) {
+  return ((const int32_t*)batch->children[column]->buffers[1])[i];
+}
+
+/* A table of interactions in, ranked items of every user out: those that each user alone is given. */
+static void a_batch(void) {
+  static const char* const names[5] = {"user", "rank", "item", "score", "ignored"};
+  static const char formats[5] = {'l', 'i', 'l', 'f', 'i'};
+  struct ArrowArrayStream stream, out;
+  struct ArrowSchema schema;
+  struct ArrowArray batch;
+  theriac_dataset* few = NULL;
+  const char text[] = "user,item\n8,3\n4,999\n8,7\n8,12\n8,5\n8,9\n8,998\n5,7\n";
+  char path[1024], open_options[1200];
+  const struct answer alone = ask(session, NULL);
+  int i;
+  FILE* file;
+  snprintf(path, sizeof path, "%s/few.csv", folder);
+  file = fopen(path, "wb");
+  CHECK(file != NULL);
+  fwrite(text, 1, strlen(text), file);
+  fclose(file);
+  snprintf(open_options, sizeof open_options, "{\"format\": \"sequences\", \"path\": \"%s\"}",
+           path);
+  OK(theriac_dataset_open(context, open_options, strlen(open_options), NULL, &few, error));
+  OK(theriac_dataset_table(few, "interactions", 12, &stream, error));
+  OK(theriac_session_recommend_arrow(session, &stream, "{\"k\": 10}", 9, NULL, &out, error));
+  CHECK(stream.release == NULL);
+  CHECK(out.get_schema(&out, &schema) == 0 && schema.n_children == 5);
+  for (i = 0; i < 5; i++) {
+    CHECK(strcmp(schema.children[i]->name, names[i]) == 0);
+    CHECK(schema.children[i]->format[0] == formats[i]);
+  }
+  schema.release(&schema);
+  /* User 4 has no known item, and no row. */
+  CHECK(out.get_next(&out, &batch) == 0 && batch.length == 2 * kListed);
+  for (i = 0; i < kListed; i++) {
+    CHECK(int64_at(&batch, 0, i) == 8 && int32_at(&batch, 1, i) == i + 1);
+    CHECK(int64_at(&batch, 2, i) == alone.item[i]);
+    CHECK(((const float*)batch.children[3]->buffers[1])[i] == alone.score[i]);
+    CHECK(int32_at(&batch, 4, i) == 1);
+    CHECK(int64_at(&batch, 0, kListed + i) == 5 && int32_at(&batch, 4, kListed + i) == 0);
+  }
+  batch.release(&batch);
+  CHECK(out.get_next(&out, &batch) == 0 && batch.release == NULL);
+  out.release(&out);
+  theriac_dataset_release(few);
+}
+
 /* Models of one kind refuse the other's data and calls. */
 static void other_kind(void) {
   static const int32_t zero[1] = {0};
@@ -326,9 +379,9 @@ static void other_kind(void) {
         theriac_session_recommend_codes(session, 1, zero, zero, zero, code, 1, classes, probability,
                                         &answer.ranked, NULL, error));
   OK(theriac_dataset_table(cohort, "codes", 5, &stream, error));
-  FAILS(THERIAC_UNSUPPORTED, "visits",
+  FAILS(THERIAC_DATA_ERROR, "user",
         theriac_session_recommend_arrow(session, &stream, NULL, 0, NULL, &out, error));
-  CHECK(stream.release == NULL);
+  CHECK(stream.release == NULL && out.release == NULL);
   patients_are_augmented_too(scoring);
   theriac_session_release(scoring);
   theriac_model_release(medication);
@@ -379,6 +432,7 @@ int main(int argc, char** argv) {
   evaluation();
   save_load_import();
   baselines();
+  a_batch();
   other_kind();
   threads();
   /* Parents first. */

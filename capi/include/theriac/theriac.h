@@ -494,9 +494,17 @@ THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_session_recomme
     uint64_t capacity, int64_t *ranked_item, float *score, uint64_t *ranked, uint64_t *ignored,
     theriac_error **error) THERIAC_NOEXCEPT;
 
-/* A batch: an Arrow stream of coded entries in (as in theriac_dataset_from_arrow; consumed), an
- * Arrow stream out with one row a visit and class: patient, visit, class, probability (float),
- * recommended (bool). Options: {"k": 0 (all)}. */
+/* A batch on the context's threads: an Arrow stream in (consumed, as by theriac_dataset_from_arrow), an
+ * Arrow stream out. Options (schema "batch"): {"k": 0}.
+ *
+ * Medication models: coded entries in; out, one row a visit and class, most probable first: patient,
+ * visit, class, probability (float), recommended (bool); the k first of a visit, 0: all.
+ *
+ * Models of item sequences: interactions in, columns user, item and, if known, time; out, one row a user
+ * and item, users as they first came, best first: user and item (int64 where all names are integers, else
+ * text), rank (int32, from 1), score (float), ignored (int32: items of the user that the model does not
+ * know); the k best, 0: as many as the session lists. A user of whose items the model knows none has no
+ * row. The answers are theriac_session_recommend's, bit for bit, whoever else is in the batch. */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_session_recommend_arrow(
     theriac_session *session, struct ArrowArrayStream *stream, const char *options_json,
     size_t options_length, const theriac_callbacks *callbacks, struct ArrowArrayStream *out,

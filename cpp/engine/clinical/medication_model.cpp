@@ -247,7 +247,7 @@ class MedicationModel final : public train::LearnedModel {
   train::ModelDirectory contents() const override;
   tensor::NamedTensors state() const override { return fitted().recommender->state(); }
   std::unique_ptr<Session> session(std::string_view options_json) const override {
-    return make_session(fitted().state, options_json);
+    return make_session(fitted().state, options_json, context_.runtime.threads);
   }
 
   const Fitted& fitted() const {

@@ -44,9 +44,11 @@ Json entry_json(const RequestEntry& entry) {
 
 class MedicationSession final : public Session {
  public:
-  MedicationSession(std::shared_ptr<const MedicationState> state, const SessionOptions& options)
+  MedicationSession(std::shared_ptr<const MedicationState> state, const SessionOptions& options,
+                    int threads)
       : state_(std::move(state)),
         options_(options),
+        threads_(threads),
         scorer_(state_->scorer),
         reader_(*state_),
         classes_(static_cast<std::size_t>(state_->classes.size())) {
@@ -90,7 +92,7 @@ class MedicationSession final : public Session {
       probabilities.clear();
       probabilities.reserve(static_cast<std::size_t>(dataset.cohort->visits()) * classes_);
       eval::score_cohort(*dataset.cohort, FrozenCohortScorer(cohort, *scorer_, state_->max_visits),
-                         1, job, [&](std::int64_t, std::span<const float> rows) {
+                         threads_, job, [&](std::int64_t, std::span<const float> rows) {
                            probabilities.insert(probabilities.end(), rows.begin(), rows.end());
                          });
     });
@@ -370,6 +372,7 @@ class MedicationSession final : public Session {
 
   std::shared_ptr<const MedicationState> state_;
   SessionOptions options_;
+  int threads_;
   std::shared_ptr<const FrozenScorer> scorer_;  // the state's, or that over augmented copies
   std::shared_ptr<const augment::Augmenter> augmenter_;
   HistoryReader reader_;
@@ -399,10 +402,11 @@ Json medication_documents() {
 }
 
 std::unique_ptr<Session> make_session(std::shared_ptr<const MedicationState> state,
-                                      std::string_view options_json) {
+                                      std::string_view options_json, int threads) {
   const Json json =
       options_json.empty() ? Json::object() : parse_json(options_json, "session options");
-  return std::make_unique<MedicationSession>(std::move(state), SessionOptions::table().parse(json));
+  return std::make_unique<MedicationSession>(std::move(state), SessionOptions::table().parse(json),
+                                             threads);
 }
 
 }  // namespace theriac::clinical

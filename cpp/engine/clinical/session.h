@@ -9,9 +9,11 @@
 
 namespace theriac::clinical {
 
+// threads: of data sets; one patient takes one.
+//
 // Options: {"threshold": number (the model's when absent), "k": integer}. Throws kInvalidArgument.
 std::unique_ptr<Session> make_session(std::shared_ptr<const MedicationState> state,
-                                      std::string_view options_json);
+                                      std::string_view options_json, int threads);
 
 // The documents of this family for theriac_schema: [{"name", "family": "document", "schema"}].
 Json medication_documents();

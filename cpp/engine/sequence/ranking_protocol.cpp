@@ -16,11 +16,11 @@ constexpr std::size_t kBlock = 48;  // users scored together
 
 // One thread's memory for a block of users.
 struct Worker {
-  explicit Worker(const NextItemScorer& scorer) : scratch(scorer.scratch()) {}
+  explicit Worker(const NextItemScorer& scorer) : scratch(scorer.scratch()), room(kBlock) {}
   std::unique_ptr<ScorerScratch> scratch;
+  std::vector<UserQuery> room;
   std::vector<NextItemQuery> queries;
   std::vector<std::int64_t> users;
-  std::vector<std::vector<std::int32_t>> excluded;
   std::vector<RowReader> readers;
 };
 
@@ -45,38 +45,6 @@ class WorkerPool {
   std::mutex mutex_;
   std::vector<std::unique_ptr<Worker>> free_;
 };
-
-struct Task {
-  const MappedSequences& data;
-  const NextItemScorer& scorer;
-  const augment::Augmenter* augmenter;
-  const RankingOptions& options;
-};
-
-void rank_block(const Task& task, std::int64_t first, std::int64_t last, Worker& worker,
-                std::vector<std::int64_t>& ranks) {
-  worker.queries.clear();
-  worker.users.clear();
-  worker.excluded.resize(kBlock);
-  for (std::int64_t user = first; user < last; ++user) {
-    if (ranks[static_cast<std::size_t>(user)] != 0) continue;  // settled
-    NextItemQuery query;
-    query.history = task.data.history(user);
-    query.target = task.data.answer(user);
-    query.how = task.options.seen_as_zero ? Excluded::kZero : Excluded::kOut;
-    std::vector<std::int32_t>& excluded = worker.excluded[worker.queries.size()];
-    excluded_items(query.history, task.scorer.rows(), task.options.exclude_seen,
-                   task.options.seen_as_zero, excluded);
-    query.excluded = excluded;
-    worker.queries.push_back(query);
-    worker.users.push_back(user);
-  }
-  worker.readers.resize(std::max(worker.readers.size(), worker.queries.size()));
-  if (worker.queries.empty()) return;
-  task.scorer.score(worker.queries, task.augmenter, *worker.scratch, worker.readers);
-  for (std::size_t i = 0; i < worker.users.size(); ++i)
-    ranks[static_cast<std::size_t>(worker.users[i])] = worker.readers[i].rank();
-}
 
 // What is known of a sequence before anything is scored; 0 where it must be.
 std::int64_t settled(const MappedSequences& data, std::int64_t user, const RankingOptions& options,
@@ -114,7 +82,8 @@ const OptionTable<RankingOptions>& RankingOptions::table() {
   return table;
 }
 
-MappedSequences::MappedSequences(const data::Sequences& sequences, const data::Names& items) {
+MappedSequences::MappedSequences(const data::Sequences& sequences, const data::Names& items,
+                                 Answers answers) {
   std::vector<std::int32_t> id_of(static_cast<std::size_t>(sequences.items()) + 1, 0);
   const data::Names& theirs = sequences.item_names();
   for (std::int64_t position = 0; position < theirs.size(); ++position) {
@@ -125,13 +94,14 @@ MappedSequences::MappedSequences(const data::Sequences& sequences, const data::N
   }
   for (std::int64_t user = 0; user < sequences.users(); ++user) {
     const auto own = sequences.of(user);
-    for (std::size_t i = 0; i + 1 < own.size(); ++i) {
-      const std::int32_t id = id_of[static_cast<std::size_t>(own[i])];
+    const bool answered = answers == Answers::kLastItem && !own.empty();
+    for (const std::int32_t item : own.first(own.size() - (answered ? 1 : 0))) {
+      const std::int32_t id = id_of[static_cast<std::size_t>(item)];
       if (id > 0) ids_.push_back(id);
       unknown_ += id > 0 ? 0 : 1;
     }
     offsets_.push_back(ids_.size());
-    answers_.push_back(own.empty() ? -1 : id_of[static_cast<std::size_t>(own.back())]);
+    answers_.push_back(answered ? id_of[static_cast<std::size_t>(own.back())] : -1);
   }
 }
 
@@ -152,6 +122,38 @@ void excluded_items(std::span<const std::int32_t> history, std::size_t rows, boo
   out.erase(std::unique(out.begin(), out.end()), out.end());
 }
 
+void score_users(std::int64_t users, const NextItemScorer& scorer,
+                 const augment::Augmenter* augmenter, int threads, Job& job, std::string_view phase,
+                 const std::function<bool(std::int64_t, UserQuery&)>& ask,
+                 const std::function<void(std::int64_t, const RowReader&)>& take) {
+  WorkerPool pool(scorer);
+  const auto count = static_cast<std::size_t>(users);
+  const std::size_t blocks = (count + kBlock - 1) / kBlock;
+  // A job belongs to one thread, which works like the others: it tells progress and obeys a stop
+  // before each block of its own.
+  const auto job_thread = std::this_thread::get_id();
+  std::atomic<std::size_t> done = 0;
+  eval::parallel_for(blocks, threads, [&](std::size_t block) {
+    if (std::this_thread::get_id() == job_thread) job.progress(phase, done.load() * kBlock, count);
+    auto worker = pool.take();
+    worker->queries.clear();
+    worker->users.clear();
+    for (std::size_t user = block * kBlock; user < std::min(count, (block + 1) * kBlock); ++user) {
+      UserQuery& room = worker->room[worker->queries.size()];
+      if (!ask(static_cast<std::int64_t>(user), room)) continue;
+      worker->queries.push_back(room.query);
+      worker->users.push_back(static_cast<std::int64_t>(user));
+    }
+    worker->readers.resize(std::max(worker->readers.size(), worker->queries.size()));
+    if (!worker->queries.empty())
+      scorer.score(worker->queries, augmenter, *worker->scratch, worker->readers);
+    for (std::size_t i = 0; i < worker->users.size(); ++i)
+      take(worker->users[i], worker->readers[i]);
+    pool.give_back(std::move(worker));
+    ++done;
+  });
+}
+
 std::vector<std::int64_t> ranks_of(const MappedSequences& data, const NextItemScorer& scorer,
                                    const augment::Augmenter* augmenter,
                                    const RankingOptions& options, int threads, Job& job,
@@ -162,23 +164,22 @@ std::vector<std::int64_t> ranks_of(const MappedSequences& data, const NextItemSc
     ranks[static_cast<std::size_t>(user)] = settled(data, user, options, own);
   if (counts != nullptr) *counts = own;
 
-  const Task task{data, scorer, augmenter, options};
-  WorkerPool pool(scorer);
-  const std::size_t blocks = (ranks.size() + kBlock - 1) / kBlock;
-  // A job belongs to one thread, which works like the others: it tells progress and obeys a stop
-  // before each block of its own.
-  const auto job_thread = std::this_thread::get_id();
-  std::atomic<std::size_t> done = 0;
-  eval::parallel_for(blocks, threads, [&](std::size_t block) {
-    if (std::this_thread::get_id() == job_thread)
-      job.progress("evaluate", done.load() * kBlock, ranks.size());
-    auto worker = pool.take();
-    const std::size_t begin = block * kBlock;
-    rank_block(task, static_cast<std::int64_t>(begin),
-               static_cast<std::int64_t>(std::min(begin + kBlock, ranks.size())), *worker, ranks);
-    pool.give_back(std::move(worker));
-    ++done;
-  });
+  score_users(
+      data.users(), scorer, augmenter, threads, job, "evaluate",
+      [&](std::int64_t user, UserQuery& room) {
+        if (ranks[static_cast<std::size_t>(user)] != 0) return false;  // settled
+        room.query = NextItemQuery{};
+        room.query.history = data.history(user);
+        room.query.target = data.answer(user);
+        room.query.how = options.seen_as_zero ? Excluded::kZero : Excluded::kOut;
+        excluded_items(room.query.history, scorer.rows(), options.exclude_seen,
+                       options.seen_as_zero, room.excluded);
+        room.query.excluded = room.excluded;
+        return true;
+      },
+      [&](std::int64_t user, const RowReader& reader) {
+        ranks[static_cast<std::size_t>(user)] = reader.rank();
+      });
   return ranks;
 }
 

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cpp/core/base/job.h"
@@ -22,14 +24,17 @@ struct RankingOptions {
   static const OptionTable<RankingOptions>& table();
 };
 
+enum class Answers { kLastItem, kNone };
+
 // Sequences in a model's ids. Not shared between threads while it is made.
 class MappedSequences {
  public:
-  MappedSequences(const data::Sequences& sequences, const data::Names& items);
+  MappedSequences(const data::Sequences& sequences, const data::Names& items,
+                  Answers answers = Answers::kLastItem);
   std::int64_t users() const { return static_cast<std::int64_t>(offsets_.size()) - 1; }
-  // Known items before the last, oldest first; may be empty.
+  // Known items before the answer, oldest first; may be empty.
   std::span<const std::int32_t> history(std::int64_t user) const;
-  // The last item; 0 where the model does not know it, -1 where there is no sequence.
+  // The last item; 0 where the model does not know it, -1 where there is none.
   std::int32_t answer(std::int64_t user) const { return answers_[static_cast<std::size_t>(user)]; }
   std::int64_t unknown() const { return unknown_; }  // items of histories that were left out
 
@@ -48,6 +53,20 @@ struct RankingCounts {
   std::int64_t repeated_answers =
       0;  // count as misses: the answer is in its history, which is excluded
 };
+
+// One thread's memory for one of the users who are scored together.
+struct UserQuery {
+  NextItemQuery query;
+  std::vector<std::int32_t> excluded;  // for `query` to point to
+};
+
+// Scores users 0 ... users - 1, some at a time, on up to `threads` threads. ask(user, room): fills the
+// query; false leaves the user out. take(user, reader): for every user asked for, in any order, on any
+// thread, each once. Tells the job of progress under `phase`.
+void score_users(std::int64_t users, const NextItemScorer& scorer,
+                 const augment::Augmenter* augmenter, int threads, Job& job, std::string_view phase,
+                 const std::function<bool(std::int64_t, UserQuery&)>& ask,
+                 const std::function<void(std::int64_t, const RowReader&)>& take);
 
 // By user: the rank, -1 for a miss, -2 for a sequence that does not count.
 std::vector<std::int64_t> ranks_of(const MappedSequences& data, const NextItemScorer& scorer,

@@ -246,6 +246,63 @@ TEST(SequenceModel, NobodyElseMatters) {
   expect_nobody_else_matters(sasrec(), R"({"op":"tnoise","input_copies":3,"output_copies":2})");
 }
 
+// A data set's lists are those of each user alone, whoever else is in it, on one thread and on eight.
+void expect_lists_of_each_alone(const Model& model, const std::string& augment) {
+  const ScratchFolder scratch;
+  const std::string path = (scratch / "model").string();
+  model.save(path, false).or_throw();
+  const train::ModelDirectory contents = train::load_model_directory(path);
+  const auto threaded = entry(contents.config.at("method").get<std::string>())
+                            .load(contents, Json::object(), context(8));
+  const auto alone = session_of(model), on_eight = session_of(*threaded);
+  if (!augment.empty()) {
+    alone->set_augmenter(augmenter(augment)).or_throw();
+    on_eight->set_augmenter(augmenter(augment)).or_throw();
+  }
+  const data::Sequences& test = *parts().test.sequences;
+  Job job;
+  ItemLists all;
+  on_eight->recommend_sequences(parts().test, 7, job, all).or_throw();
+  ASSERT_EQ(all.offsets.size(), static_cast<std::size_t>(test.users()) + 1);
+  for (std::int64_t user = 0; user < test.users(); ++user) {
+    std::vector<std::int64_t> history;
+    for (const std::int32_t id : test.of(user)) history.push_back(test.item_names().number(id - 1));
+    const Ranked one = history_ranked(*alone, history, 7);
+    const std::uint64_t first = all.offsets[static_cast<std::size_t>(user)];
+    ASSERT_EQ(all.offsets[static_cast<std::size_t>(user) + 1] - first, one.items.size());
+    for (std::size_t i = 0; i < one.items.size(); ++i) {
+      EXPECT_EQ(all.names->number(all.item[first + i]), one.items[i]) << user;
+      EXPECT_EQ(all.score[first + i], one.scores[i]) << user;
+    }
+  }
+}
+
+TEST(SequenceModel, ListsOfADataSet) {
+  for (const char* augment : {"", R"({"op":"tmask_r"})"}) {
+    expect_lists_of_each_alone(sasrec(), augment);
+    expect_lists_of_each_alone(gru4rec(), augment);
+  }
+}
+
+TEST(SequenceModel, ListsSayWhatIsUnknown) {
+  data::SequenceColumns columns;
+  columns.users = data::Names(std::vector<std::int64_t>{5, 6, 7});
+  columns.items = data::Names(std::vector<std::int64_t>{3, 9, 100'000, 100'001});
+  columns.ids = {1, 3, 2, 3, 4};
+  columns.offsets = {0, 3, 5, 5};  // known, unknown, known; only unknown; nothing
+  const Dataset dataset = dataset_of(data::Sequences(std::move(columns)));
+  const auto session = session_of(sasrec(), R"({"k": 4})");
+  Job job;
+  ItemLists lists;
+  session->recommend_sequences(dataset, 0, job, lists).or_throw();
+  EXPECT_EQ(lists.offsets, (std::vector<std::uint64_t>{0, 4, 4, 4}));
+  EXPECT_EQ(lists.ignored, (std::vector<std::int64_t>{1, 2, 0}));
+  const Ranked alone = history_ranked(*session, {3, 9}, 4);
+  for (std::size_t i = 0; i < 4; ++i) EXPECT_EQ(lists.names->number(lists.item[i]), alone.items[i]);
+  const Failure failure = refused(session->recommend_sequences(Dataset{}, 0, job, lists));
+  EXPECT_EQ(failure.code, Code::kInvalidArgument);
+}
+
 TEST(SequenceModel, OrderOfUsersPermutesResults) {
   const data::Sequences& test = *parts().test.sequences;
   data::SequenceColumns columns;

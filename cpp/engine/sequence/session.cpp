@@ -68,9 +68,10 @@ struct Request {
 class SequenceSession final : public Session {
  public:
   SequenceSession(std::shared_ptr<const SequenceState> state, const SessionOptions& options,
-                  std::shared_ptr<const augment::Augmenter> augmenter)
+                  std::shared_ptr<const augment::Augmenter> augmenter, int threads)
       : state_(std::move(state)),
         options_(options),
+        threads_(threads),
         augmenter_(std::move(augmenter)),
         scratch_(state_->scorer->scratch()) {}
 
@@ -85,6 +86,11 @@ class SequenceSession final : public Session {
 
   Outcome recommend_history(const ItemHistory& history, RankedItems& ranked) noexcept override {
     return tensor::guarded([&] { rank_items(history, ranked); });
+  }
+
+  Outcome recommend_sequences(const Dataset& dataset, std::uint64_t capacity, Job& job,
+                              ItemLists& lists) noexcept override {
+    return tensor::guarded([&] { rank_users(dataset, capacity, job, lists); });
   }
 
   Outcome set_augmenter(std::shared_ptr<const augment::Augmenter> augmenter) noexcept override {
@@ -206,8 +212,54 @@ class SequenceSession final : public Session {
     }
   }
 
+  void rank_users(const Dataset& dataset, std::uint64_t capacity, Job& job,
+                  ItemLists& lists) const {
+    if (!dataset.sequences) {
+      throw Error(
+          Code::kInvalidArgument,
+          "models of item sequences score data sets of kind sequences, not " + dataset.kind);
+    }
+    const MappedSequences users(*dataset.sequences, state_->items, Answers::kNone);
+    const std::size_t best =
+        std::min(static_cast<std::size_t>(state_->items.size()),
+                 static_cast<std::size_t>(capacity == 0 ? static_cast<std::uint64_t>(options_.k)
+                                                        : capacity));
+    struct List {
+      std::vector<std::int32_t> ids;
+      std::vector<float> scores;
+    };
+    std::vector<List> of_users(static_cast<std::size_t>(users.users()));
+    score_users(
+        users.users(), *state_->scorer, augmenter_.get(), threads_, job, "recommend",
+        [&](std::int64_t user, UserQuery& room) {
+          room.query = NextItemQuery{};
+          room.query.history = users.history(user);
+          room.query.best = best;
+          excluded_items(room.query.history, state_->scorer->rows(), options_.exclude_seen, false,
+                         room.excluded);
+          room.query.excluded = room.excluded;
+          return !room.query.history.empty();
+        },
+        [&](std::int64_t user, const RowReader& reader) {
+          List& list = of_users[static_cast<std::size_t>(user)];
+          list.ids.assign(reader.best().ids().begin(), reader.best().ids().end());
+          list.scores.assign(reader.best().scores().begin(), reader.best().scores().end());
+        });
+    lists = ItemLists{};
+    lists.names = std::shared_ptr<const data::Names>(state_, &state_->items);
+    for (std::int64_t user = 0; user < users.users(); ++user) {
+      const List& list = of_users[static_cast<std::size_t>(user)];
+      for (const std::int32_t id : list.ids) lists.item.push_back(id - 1);
+      lists.score.insert(lists.score.end(), list.scores.begin(), list.scores.end());
+      lists.offsets.push_back(lists.item.size());
+      lists.ignored.push_back(static_cast<std::int64_t>(dataset.sequences->of(user).size()) -
+                              static_cast<std::int64_t>(users.history(user).size()));
+    }
+  }
+
   std::shared_ptr<const SequenceState> state_;
   SessionOptions options_;
+  int threads_;
   std::shared_ptr<const augment::Augmenter> augmenter_;
   std::unique_ptr<ScorerScratch> scratch_;
   RowReader reader_;
@@ -226,7 +278,7 @@ Json sequence_documents() {
 }
 
 std::unique_ptr<Session> make_session(std::shared_ptr<const SequenceState> state,
-                                      std::string_view options_json) {
+                                      std::string_view options_json, int threads) {
   Json json = options_json.empty() ? Json::object() : parse_json(options_json, "session options");
   std::shared_ptr<const augment::Augmenter> augmenter;
   if (json.is_object() && json.contains("augment")) {
@@ -235,7 +287,8 @@ std::unique_ptr<Session> make_session(std::shared_ptr<const SequenceState> state
   }
   const SessionOptions options = SessionOptions::table().parse(json);
   augmenter = state->prepared(std::move(augmenter));
-  return std::make_unique<SequenceSession>(std::move(state), options, std::move(augmenter));
+  return std::make_unique<SequenceSession>(std::move(state), options, std::move(augmenter),
+                                           threads);
 }
 
 }  // namespace theriac::sequence
