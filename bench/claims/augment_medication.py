@@ -3,7 +3,7 @@
 
     bench/claims/augment_medication.py [CLINICAL_DATA] [--work build/claims/augment] [--jobs 2]        theriac must be on the PATH
 
-Codes of past visits are left out of ten copies of a patient's history (TMask-R), probabilities are averaged. Models see ids and were fixed
+Codes of past visits are left out of ten copies of a patient's history, moved, exchanged or added; probabilities are averaged. Models see ids and were fixed
 beforehand. On the demos, where CLINICAL_DATA has them, every patient is left out once; on a synthetic cohort one third of the patients is
 held out. A patient counts by the mean over visits from the second on. Intervals: the middle 95 % of 10,000 bootstrap draws of patients, of
 the difference to plain prediction, taken patient by patient.
@@ -16,17 +16,19 @@ import shutil
 
 from demos import IDS, METRICS, SETTINGS, interval, settings, theriac
 
-RATIOS = (0.2, 0.5)
+OPERATORS = {
+    "TMask-R .2": {"op": "tmask_r", "ratio": 0.2}, "TMask-R .5": {"op": "tmask_r", "ratio": 0.5}, "reorder .5": {"op": "reorder", "ratio": 0.5},
+    "substitute .2": {"op": "substitute", "ratio": 0.2, "similar": "item_cf"}, "insert .2": {"op": "insert", "ratio": 0.2, "similar": "item_cf"},
+}
 METHODS = ("retain", "gamenet")
 
 
 def scores(model, data):
-    """{"plain": metrics, ratio: metrics} of one data set."""
+    """{"plain": metrics, operator: metrics} of one data set."""
     protocol = settings(["aggregation=per_patient", "skip_first=true"])
     rows = {"plain": theriac("evaluate", model, "--data", data, *protocol)["metrics"]}
-    for ratio in RATIOS:
-        augment = json.dumps({"op": "tmask_r", "ratio": ratio, "copies": 10})
-        rows[f"TMask-R {ratio}"] = theriac("evaluate", model, "--data", data, "--augment", augment, *protocol)["metrics"]
+    for name, operator in OPERATORS.items():
+        rows[name] = theriac("evaluate", model, "--data", data, "--augment", json.dumps({**operator, "copies": 10}), *protocol)["metrics"]
     return rows
 
 

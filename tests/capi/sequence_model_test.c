@@ -278,7 +278,7 @@ static void baselines(void) {
 /* Copies of a patient's past leave codes out; operators on ordered items are refused. */
 static void patients_are_augmented_too(theriac_session* scoring) {
   theriac_augmenter *removing = augmenter_of("{\"op\": \"tmask_r\"}"),
-                    *masking = augmenter_of("{\"op\": \"mask\"}");
+                    *masking = augmenter_of("{\"op\": \"tnoise\"}");
   theriac_bytes *plain = NULL, *augmented = NULL, *again = NULL;
   OK(theriac_session_recommend(scoring, kRequest, strlen(kRequest), &plain, error));
   OK(theriac_session_set_augmenter(scoring, removing, error));

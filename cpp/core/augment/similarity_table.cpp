@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <string>
 #include <utility>
 
@@ -44,6 +45,42 @@ SimilarityTable::SimilarityTable(std::int32_t items, std::size_t width,
 IdSpan SimilarityTable::of(std::int32_t item) const noexcept {
   const auto* const row = neighbours_.data() + static_cast<std::size_t>(item - 1) * width_;
   return {row, static_cast<std::size_t>(std::find(row, row + width_, 0) - row)};
+}
+
+std::string to_bytes(const SimilarityTable& table) {
+  std::string bytes;
+  const auto add = [&bytes](const void* from, std::size_t size) {
+    bytes.append(static_cast<const char*>(from), size);
+  };
+  add(table.neighbours().data(), table.neighbours().size_bytes());
+  add(table.scores().data(), table.scores().size_bytes());
+  return bytes;
+}
+
+std::shared_ptr<const SimilarityTable> stored_table(const std::map<std::string, std::string>& files,
+                                                    const std::string& name, std::int32_t items) {
+  const auto found = files.find(name);
+  if (found == files.end()) return nullptr;
+  const std::string& bytes = found->second;
+  const std::size_t entry = sizeof(std::int32_t) + sizeof(float);
+  const auto rows = static_cast<std::size_t>(items);
+  if (bytes.empty() || rows == 0 || bytes.size() % (rows * entry) != 0) {
+    throw Error(Code::kDataError, name + " has " + std::to_string(bytes.size()) +
+                                      " bytes, no whole number of neighbours for " +
+                                      std::to_string(items) + " items")
+        .at("file", name);
+  }
+  const std::size_t count = bytes.size() / entry;
+  std::vector<std::int32_t> neighbours(count);
+  std::vector<float> scores(count);
+  std::memcpy(neighbours.data(), bytes.data(), count * sizeof(std::int32_t));
+  std::memcpy(scores.data(), bytes.data() + count * sizeof(std::int32_t), count * sizeof(float));
+  try {
+    return std::make_shared<const SimilarityTable>(items, count / rows, std::move(neighbours),
+                                                   std::move(scores));
+  } catch (const Error& error) {
+    throw Error(Code::kDataError, name + ": " + error.what()).at("file", name);
+  }
 }
 
 SimilarityTable similar_by_users(std::span<const Ids> sequences, std::int32_t items,

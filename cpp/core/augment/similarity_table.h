@@ -2,7 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "cpp/core/augment/operators.h"
@@ -32,6 +35,13 @@ class SimilarityTable {
   std::vector<std::int32_t> neighbours_;
   std::vector<float> scores_;  // [items, width] or empty
 };
+
+// As bytes of a model directory's file: neighbours, then scores, little-endian. Of a table with scores.
+std::string to_bytes(const SimilarityTable& table);
+// The table of `items` items that a file of `files` holds, null where there is no such file. Throws
+// kDataError naming the file for bytes that are no such table.
+std::shared_ptr<const SimilarityTable> stored_table(const std::map<std::string, std::string>& files,
+                                                    const std::string& name, std::int32_t items);
 
 // Which sequences count how much. kCount: each user who has both items counts 1. kInverseUserFrequency:
 // 1 / ln(1 + n), n the user's number of different items.

@@ -11,6 +11,7 @@
 namespace theriac::clinical {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using testing_support::failure_of;
 
@@ -112,18 +113,119 @@ TEST(AugmentedScorer, TheSameCodesGetTheSameCopies) {
   EXPECT_NE(seen[0], seen[2]);
 }
 
-TEST(AugmentedScorer, RefusesWhatSetsDoNotHave) {
-  for (const char* op : {"reorder", "mask", "tmask_b", "tnoise"}) {
-    const std::string json = R"({"op":")" + std::string(op) + "\"}";
-    const auto failure = failure_of(
-        [&] { augmented_scorer(std::make_shared<Recorder>(), augmenter(json.c_str())); });
-    ASSERT_TRUE(failure) << op;
-    EXPECT_EQ(failure->code, Code::kUnsupported);
-    EXPECT_THAT(failure->message, HasSubstr("tmask_r"));
+using Sets = std::vector<std::vector<std::int32_t>>;
+
+// What one copy a time of an operator makes of the patient.
+std::vector<Sets> copies_by(const char* json, const SimilarCodeTables& similar = {}) {
+  const auto recorder = std::make_shared<Recorder>();
+  const auto scorer = augmented_scorer(recorder, augmenter(json), similar);
+  const Patient patient;
+  FrozenWorkspace workspace;
+  float probability = -1;
+  scorer->score(patient.visits, workspace, {&probability, 1});
+  for (const Sets& sets : recorder->seen) {
+    EXPECT_EQ(sets[6], patient.now);  // the current visit
+    EXPECT_EQ(sets[7], patient.b);
   }
-  EXPECT_TRUE(failure_of([] {
-    augmented_scorer(std::make_shared<Recorder>(), augmenter(R"({"op":"tmask_r","shift":1})"));
-  }));
+  return recorder->seen;
+}
+
+std::size_t codes_in(const Sets& sets) {
+  std::size_t count = 0;
+  for (std::size_t s = 0; s < 6; ++s) count += sets[s].size();
+  return count;
+}
+
+TEST(AugmentedScorer, MaskedCodesAreLeftOut) {
+  for (const char* json :
+       {R"({"op":"mask","ratio":0.5,"copies":30})", R"({"op":"tmask_b","ratio":0.5,"copies":30})",
+        R"({"op":"tmask_b","mask_as":"zero","ratio":0.5,"copies":30})",
+        R"({"op":"tmask_b","mask_as":"block","ratio":0.5,"copies":30})"}) {
+    const auto copies = copies_by(json);
+    EXPECT_GT(copies.size(), 10U) << json;
+    for (const Sets& sets : copies) EXPECT_EQ(codes_in(sets), 4U) << json;
+  }
+}
+
+// Diagnoses 1, 2, 3 of the first visit and 7, 8 of the second change places; nothing else can.
+TEST(AugmentedScorer, ReorderedCodesChangeVisits) {
+  const auto copies = copies_by(R"({"op":"reorder","ratio":0.99,"copies":60,"dedup":false})");
+  std::set<Sets> different;
+  for (Sets sets : copies) {
+    EXPECT_EQ(sets[1], (std::vector<std::int32_t>{4}));
+    EXPECT_THAT(sets[2], ::testing::UnorderedElementsAre(5, 6));
+    ASSERT_EQ(sets[0].size(), 3U);
+    ASSERT_EQ(sets[3].size(), 2U);
+    std::vector<std::int32_t> diagnoses = sets[0];
+    diagnoses.insert(diagnoses.end(), sets[3].begin(), sets[3].end());
+    EXPECT_THAT(diagnoses, ::testing::UnorderedElementsAre(1, 2, 3, 7, 8));
+    std::sort(sets[0].begin(), sets[0].end());
+    different.insert({sets[0]});
+  }
+  EXPECT_GE(different.size(), 3U);
+}
+
+// Of the patient's codes: 1 is like 2 and 11, 7 like 12; of procedures 4 like 13. Ids are positions + 1.
+SimilarCodeTables some_similar() {
+  std::vector<std::int32_t> diagnoses(20 * 2), procedures(20 * 2);
+  diagnoses[1 * 2] = 2 + 1;
+  diagnoses[1 * 2 + 1] = 11 + 1;
+  diagnoses[7 * 2] = 12 + 1;
+  procedures[4 * 2] = 13 + 1;
+  SimilarCodeTables tables;
+  tables.item_cf[0] = std::make_shared<const augment::SimilarityTable>(20, 2, diagnoses);
+  tables.item_cf[1] = std::make_shared<const augment::SimilarityTable>(20, 2, procedures);
+  return tables;
+}
+
+TEST(AugmentedScorer, SubstitutedCodesAreSimilarAndOfTheirKind) {
+  const auto copies = copies_by(
+      R"({"op":"substitute","similar":"item_cf","ratio":0.99,"copies":40})", some_similar());
+  std::set<std::int32_t> procedures, second;
+  for (const Sets& sets : copies) {
+    // 1 may become 2, which is there already: once.
+    EXPECT_THAT(sets[0], ::testing::AnyOf(ElementsAre(1, 2, 3), ElementsAre(2, 3)));
+    procedures.insert(sets[1][0]);
+    second.insert(sets[3][0]);
+    EXPECT_THAT(sets[2], ElementsAre(5, 6));  // nothing is like them
+  }
+  EXPECT_EQ(procedures, (std::set<std::int32_t>{4, 13}));
+  EXPECT_EQ(second, (std::set<std::int32_t>{7, 12}));
+}
+
+TEST(AugmentedScorer, InsertedCodesAreSimilarAndStandInTheirVisit) {
+  const auto copies =
+      copies_by(R"({"op":"insert","similar":"item_cf","ratio":0.13,"inserts":2,"copies":90})",
+                some_similar());
+  std::set<std::int32_t> first, second;
+  for (const Sets& sets : copies) {
+    EXPECT_GE(codes_in(sets), 8U);
+    first.insert(sets[0].begin(), sets[0].end());
+    second.insert(sets[3].begin(), sets[3].end());
+    EXPECT_EQ(std::count(sets[0].begin(), sets[0].end(), 2), 1);
+  }
+  EXPECT_EQ(first, (std::set<std::int32_t>{1, 2, 3, 11}));
+  EXPECT_EQ(second, (std::set<std::int32_t>{7, 8, 12}));
+}
+
+TEST(AugmentedScorer, RefusesWhatVisitsDoNotHave) {
+  struct Case {
+    const char *json, *option, *instead;
+  };
+  for (const Case& one :
+       {Case{R"({"op":"tnoise"})", "op", "tmask_r"},
+        Case{R"({"op":"mask","mask_id":3})", "mask_id", "0"},
+        Case{R"({"op":"substitute","similar":"cosine"})", "similar", "item_cf"},
+        Case{R"({"op":"insert","similar":"item_cf_iuf"})", "similar", "fit it again"},
+        Case{R"({"op":"tmask_r","shift":1})", "shift", "vector"}}) {
+    const auto failure = failure_of([&] {
+      augmented_scorer(std::make_shared<Recorder>(), augmenter(one.json), some_similar());
+    });
+    ASSERT_TRUE(failure) << one.json;
+    EXPECT_EQ(failure->code, Code::kUnsupported);
+    EXPECT_THAT(failure->message, HasSubstr(std::string("augmenter, ") + one.option));
+    EXPECT_THAT(failure->message, HasSubstr(one.instead));
+  }
 }
 
 }  // namespace

@@ -35,6 +35,7 @@ struct Fitted {
   Vocabularies vocabularies;
   std::optional<codes::InteractionTable> interactions;
   RelationTables relations;
+  SimilarCodeTables similar;
   std::unique_ptr<Recommender> recommender;
   Json training = Json::object();
   std::shared_ptr<const MedicationState> state;
@@ -184,6 +185,7 @@ std::shared_ptr<const MedicationState> state_of(const std::string& method, const
   state->scorer = recommender.freeze();
   state->max_visits = recommender.options().max_visits;
   state->threshold = recommender.options().threshold;
+  state->similar = fitted.similar;
   if (fitted.interactions) state->interactions = *fitted.interactions;
   state->matrix = matrix_of(fitted.interactions, fitted.vocabularies.classes);
   state->training = fitted.training;
@@ -298,6 +300,7 @@ void MedicationModel::fit_cohorts(const data::Cohort& train, const data::Cohort*
   }
 
   const MappedCohort mapped_train(train, fitted->vocabularies);
+  fitted->similar = similar_codes(mapped_train, fitted->vocabularies);
   std::optional<MappedCohort> mapped_valid;
   if (valid != nullptr) mapped_valid.emplace(*valid, fitted->vocabularies);
   at::Tensor graph = no_graph(fitted->vocabularies);
@@ -400,6 +403,7 @@ train::ModelDirectory MedicationModel::contents() const {
   directory.files = relation_files(f.relations);
   write_vocabularies(f.vocabularies, directory);
   write_interactions(f.interactions, directory);
+  write_similar(f.similar, directory);
   return directory;
 }
 
@@ -409,6 +413,7 @@ void MedicationModel::restore(const train::ModelDirectory& directory) {
   fitted->vocabularies = read_vocabularies(directory);
   fitted->interactions = read_interactions(directory);
   fitted->relations = relation_tables(directory.files);
+  fitted->similar = read_similar(fitted->vocabularies, directory);
   build(*fitted, no_graph(fitted->vocabularies));  // graphs are buffers of the saved module
   fitted->recommender->load(directory.tensors);
   publish(std::move(fitted), directory.config.value("training", Json::object()));
@@ -437,7 +442,7 @@ Json MedicationModel::report(const data::Cohort& cohort, const Json& json, Job& 
     augmenter = std::make_shared<const augment::Augmenter>(std::move(chosen));
   }
   const auto frozen_scorer =
-      augmenter ? augmented_scorer(f.state->scorer, augmenter) : f.state->scorer;
+      augmenter ? augmented_scorer(f.state->scorer, augmenter, f.state->similar) : f.state->scorer;
   const FrozenCohortScorer frozen(read, *frozen_scorer, f.state->max_visits);
   const auto on_device = augmenter ? nullptr : f.recommender->device_scorer(read);
   const eval::VisitScorer& scorer =
@@ -477,6 +482,7 @@ Json MedicationModel::description() const {
     tensors.push_back({{"name", name}, {"shape", tensor.sizes().vec()}});
   }
   json["tensors"] = std::move(tensors);
+  json["augmenters"] = operators_of(f.similar);
   json["training"] = f.training;
   json["limits"] = kLimits;
   return json;

@@ -252,6 +252,39 @@ TEST(MedicationModel, RefusesAnotherVocabulary) {
             Code::kIncompatible);
 }
 
+// Tables of similar codes travel with the model; one without them has no such operators.
+TEST(MedicationModel, AugmentsWithSimilarCodes) {
+  const Split split;
+  const auto model = create("retain", quick_options("retain"));
+  fit(*model, split.train);
+  const auto by = [&](const Model& one, const char* similar) {
+    return evaluate(one, split.test,
+                    R"({"augment":{"op":"substitute","ratio":0.9,"similar":")" +
+                        std::string(similar) + "\"}}")
+        .at("metrics");
+  };
+  EXPECT_NE(by(*model, "item_cf"), evaluate(*model, split.test).at("metrics"));
+  EXPECT_NE(dump_json(info(*model)["augmenters"]).find("substitute"), std::string::npos);
+  const TemporaryFolder folder;
+  model->save(folder / "model", false).or_throw();
+  train::ModelDirectory contents = train::load_model_directory(folder / "model");
+  const auto loaded = entry("retain").load(contents, Json::object(), context());
+  for (const char* similar : {"item_cf", "item_cf_iuf"})
+    EXPECT_EQ(by(*loaded, similar), by(*model, similar));
+
+  contents.files["tables/item_cf.diagnoses.bin"].pop_back();
+  EXPECT_EQ(thrown_by([&] { entry("retain").load(contents, Json::object(), context()); }),
+            Code::kDataError);
+  std::erase_if(contents.files, [](const auto& file) { return file.first.starts_with("tables/"); });
+  const auto without = entry("retain").load(contents, Json::object(), context());
+  EXPECT_EQ(info(*without)["augmenters"].size(), info(*model)["augmenters"].size() - 2);
+  Job job;
+  std::string report;
+  EXPECT_EQ(code_of(without->evaluate(
+                split.test, R"({"augment":{"op":"insert","similar":"item_cf"}})", job, report)),
+            Code::kUnsupported);
+}
+
 TEST(MedicationModel, RefusesTensorsThatDoNotFit) {
   const Saved saved;
   train::ModelDirectory contents = train::load_model_directory(saved.directory());

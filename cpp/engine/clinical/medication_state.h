@@ -12,6 +12,7 @@
 #include "cpp/core/metrics/multilabel.h"
 #include "cpp/engine/clinical/code_encoder.h"
 #include "cpp/engine/clinical/frozen.h"
+#include "cpp/engine/clinical/similar_codes.h"
 
 namespace theriac::clinical {
 
@@ -28,6 +29,8 @@ struct MedicationState {
   // Null for methods without code vectors; FrozenVisit::*_extra are then empty.
   std::shared_ptr<const CodeEncoder> diagnoses_encoder, procedures_encoder;
   std::shared_ptr<const FrozenScorer> scorer;
+
+  SimilarCodeTables similar;  // for augmenters; ids are vocabulary positions + 1
 
   std::int64_t max_visits =
       10;                  // callers pass at most this many visits to the scorer, the latest ones

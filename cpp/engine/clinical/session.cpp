@@ -74,7 +74,8 @@ class MedicationSession final : public Session {
 
   Outcome set_augmenter(std::shared_ptr<const augment::Augmenter> augmenter) noexcept override {
     return tensor::guarded([&] {
-      scorer_ = augmenter ? augmented_scorer(state_->scorer, augmenter) : state_->scorer;
+      scorer_ =
+          augmenter ? augmented_scorer(state_->scorer, augmenter, state_->similar) : state_->scorer;
       augmenter_ = std::move(augmenter);
     });
   }

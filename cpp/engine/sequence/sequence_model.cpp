@@ -86,36 +86,6 @@ data::Names names_of(const std::string& text) {
   return texts.empty() ? data::Names(std::move(numbers)) : data::Names(std::move(texts));
 }
 
-std::string table_bytes(const augment::SimilarityTable& table) {
-  std::string bytes;
-  const auto add = [&bytes](const void* from, std::size_t size) {
-    bytes.append(static_cast<const char*>(from), size);
-  };
-  add(table.neighbours().data(), table.neighbours().size_bytes());
-  add(table.scores().data(), table.scores().size_bytes());
-  return bytes;
-}
-
-std::shared_ptr<const augment::SimilarityTable> table_of(const std::string& bytes,
-                                                         const std::string& name,
-                                                         std::int64_t items) {
-  const std::size_t entry = sizeof(std::int32_t) + sizeof(float);
-  const auto rows = static_cast<std::size_t>(items);
-  if (bytes.empty() || bytes.size() % (rows * entry) != 0) {
-    throw Error(Code::kDataError, name + " has " + std::to_string(bytes.size()) +
-                                      " bytes, no whole number of neighbours for " +
-                                      std::to_string(items) + " items")
-        .at("file", name);
-  }
-  const std::size_t count = bytes.size() / entry;
-  std::vector<std::int32_t> neighbours(count);
-  std::vector<float> scores(count);
-  std::memcpy(neighbours.data(), bytes.data(), count * sizeof(std::int32_t));
-  std::memcpy(scores.data(), bytes.data() + count * sizeof(std::int32_t), count * sizeof(float));
-  return std::make_shared<const augment::SimilarityTable>(
-      static_cast<std::int32_t>(items), count / rows, std::move(neighbours), std::move(scores));
-}
-
 // Of the sequences as they are: training data only.
 SimilarTables similar_items(const data::Sequences& sequences) {
   std::vector<augment::Ids> users;
@@ -275,18 +245,18 @@ train::ModelDirectory SequenceModel::contents() const {
                       {"limits", kLimits}};
   directory.tensors = f.recommender->state();
   directory.files[kVocabulary] = names_text(f.items);
-  if (f.similar.item_cf) directory.files["tables/item_cf.bin"] = table_bytes(*f.similar.item_cf);
+  if (f.similar.item_cf)
+    directory.files["tables/item_cf.bin"] = augment::to_bytes(*f.similar.item_cf);
   if (f.similar.item_cf_iuf)
-    directory.files["tables/item_cf_iuf.bin"] = table_bytes(*f.similar.item_cf_iuf);
+    directory.files["tables/item_cf_iuf.bin"] = augment::to_bytes(*f.similar.item_cf_iuf);
   return directory;
 }
 
 void SequenceModel::restore(const train::ModelDirectory& directory) {
   auto fitted = begin(names_of(directory.file(kVocabulary)));
-  const auto table = [&](const std::string& name) {
-    const auto found = directory.files.find(name);
-    return found == directory.files.end() ? nullptr
-                                          : table_of(found->second, name, fitted->items.size());
+  const auto table = [&](const char* name) {
+    return augment::stored_table(directory.files, name,
+                                 static_cast<std::int32_t>(fitted->items.size()));
   };
   fitted->similar = {table("tables/item_cf.bin"), table("tables/item_cf_iuf.bin")};
   fitted->recommender->load(directory.tensors);
