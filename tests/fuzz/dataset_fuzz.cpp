@@ -1,4 +1,4 @@
-// A cohort directory from anywhere: dataset.json is the input up to the first NUL byte, columns.bin
+// A data set's directory from anywhere, of either kind: dataset.json is the input up to the first NUL byte, columns.bin
 // is the rest. Its checksums are mended before it is read, so that the checks behind them are met.
 #include <unistd.h>
 
@@ -14,6 +14,7 @@
 #include "cpp/core/base/hash.h"
 #include "cpp/core/base/json.h"
 #include "cpp/core/data/cohort_io.h"
+#include "cpp/core/data/sequences_io.h"
 
 namespace {
 
@@ -22,7 +23,7 @@ namespace fs = std::filesystem;
 // One folder in memory for the whole run.
 const fs::path& scratch() {
   static const fs::path folder = [] {
-    char name[] = "/dev/shm/theriac_cohort_fuzz_XXXXXX";
+    char name[] = "/dev/shm/theriac_dataset_fuzz_XXXXXX";
     if (mkdtemp(name) == nullptr) std::abort();
     std::atexit([] { fs::remove_all(scratch()); });
     return fs::path(name);
@@ -61,10 +62,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   write(scratch() / "dataset.json", with_true_checksums(bytes.substr(0, end), columns));
   write(scratch() / "columns.bin", columns);
   try {
-    const auto cohort = theriac::data::load_cohort(scratch());
-    for (const std::string& table : theriac::data::table_names()) {
-      std::ofstream none("/dev/null");
-      theriac::data::export_table(cohort, table, "csv", none);
+    std::ofstream none("/dev/null");
+    if (theriac::data::stored_kind(scratch()) == "sequences") {
+      const auto sequences = theriac::data::load_sequences(scratch());
+      for (const std::string& table : theriac::data::sequence_table_names())
+        theriac::data::export_sequence_table(sequences, table, "jsonl", none);
+    } else {
+      const auto cohort = theriac::data::load_cohort(scratch());
+      for (const std::string& table : theriac::data::table_names())
+        theriac::data::export_table(cohort, table, "csv", none);
     }
   } catch (const theriac::Error& error) {
     if (error.code() == theriac::Code::kInternal) std::abort();
