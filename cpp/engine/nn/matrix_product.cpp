@@ -169,12 +169,26 @@ void product_biased(const MatrixView& left, std::size_t rows, const float* panel
                            out_row);
 }
 
-float product_of_column(const float* row, const float* panel, std::size_t inner,
-                        std::size_t column) {
-  HWY_ALIGN float out[kPanel];
-  const std::size_t width = 2 * hn::Lanes(Lanes()), first = column / width * width;
-  one_row<Start::kZero>(row, 1, panel + first, inner, panel, out);
-  return out[column - first];
+// As many columns at once as `one_row` takes; their elements are kPanel apart.
+void products_of_columns(const float* row, std::size_t inner, const float* const* columns,
+                         std::size_t count, float* out) {
+  constexpr std::size_t kInnerAtOnce = 64;
+  HWY_ALIGN float gathered[kInnerAtOnce * kPanel] = {};
+  HWY_ALIGN float sums[kPanel];
+  const std::size_t width = 2 * hn::Lanes(Lanes());
+  for (std::size_t i = 0; i < count; i += width) {
+    const std::size_t some = count - i < width ? count - i : width;
+    for (float& sum : sums) sum = 0;
+    for (std::size_t k = 0; k < inner; k += kInnerAtOnce) {
+      const std::size_t rows = inner - k < kInnerAtOnce ? inner - k : kInnerAtOnce;
+      for (std::size_t c = 0; c < some; ++c) {
+        const float* from = columns[i + c] + k * kPanel;
+        for (std::size_t r = 0; r < rows; ++r) gathered[r * kPanel + c] = from[r * kPanel];
+      }
+      one_row<Start::kOut>(row + k, 1, gathered, rows, gathered, sums);
+    }
+    for (std::size_t c = 0; c < some; ++c) out[i + c] = sums[c];
+  }
 }
 
 // A few rows against one panel, of which `columns` exist.
@@ -234,7 +248,7 @@ namespace theriac::nn {
 
 HWY_EXPORT(product_all);
 HWY_EXPORT(product_biased);
-HWY_EXPORT(product_of_column);
+HWY_EXPORT(products_of_columns);
 HWY_EXPORT(count_products_all);
 
 namespace {
@@ -277,9 +291,13 @@ void product(const MatrixView& left, std::size_t rows, const PackedFactor& right
   (left, rows, right.data(), right.inner(), right.columns(), bias, out, out_stride);
 }
 
-float product_at(const float* row, const PackedFactor& right, std::size_t column) noexcept {
-  return HWY_DYNAMIC_DISPATCH(product_of_column)(
-      row, right.data() + column / kPanel * kPanel * right.inner(), right.inner(), column % kPanel);
+const float* PackedFactor::column(std::size_t j) const noexcept {
+  return panels_.data() + j / kPanel * kPanel * inner_ + j % kPanel;
+}
+
+void products_at(const float* row, std::size_t inner, std::span<const float* const> columns,
+                 float* out) noexcept {
+  HWY_DYNAMIC_DISPATCH(products_of_columns)(row, inner, columns.data(), columns.size(), out);
 }
 
 void count_products(const MatrixView& left, std::size_t rows, const PackedFactor& right,

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace theriac::nn {
@@ -41,6 +42,7 @@ class PackedFactor {
   std::size_t inner() const noexcept { return inner_; }
   std::size_t columns() const noexcept { return columns_; }
   const float* data() const noexcept { return panels_.data(); }
+  const float* column(std::size_t j) const noexcept;  // for products_at
 
  private:
   std::size_t inner_ = 0, columns_ = 0;
@@ -58,8 +60,10 @@ void product(const MatrixView& left, std::size_t rows, const PackedFactor& right
 void product(const MatrixView& left, std::size_t rows, const PackedFactor& right, const float* bias,
              float* out, std::size_t out_stride) noexcept;
 
-// Element `column` of one row's product, the same bits as `product` gives it. row: [inner].
-float product_at(const float* row, const PackedFactor& right, std::size_t column) noexcept;
+// Elements of one row's product, the same bits as `product` gives them: out[i] of columns[i], which is
+// PackedFactor::column of some factor with `inner` rows. row: [inner].
+void products_at(const float* row, std::size_t inner, std::span<const float* const> columns,
+                 float* out) noexcept;
 
 // How many elements of row i's product are above limits[i], and how many equal it, added to above[i]
 // and equal[i]; the product itself is not kept.

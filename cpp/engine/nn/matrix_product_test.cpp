@@ -90,10 +90,12 @@ TEST(MatrixProduct, BiasElementsAndCounts) {
     std::vector<std::uint32_t> above(rows, 3), equal(rows, 5);
     for (std::size_t i = 0; i < rows; ++i) {
       const auto row = static_cast<std::int64_t>(i);
-      for (std::size_t j = 0; j < columns; ++j) {
-        EXPECT_EQ(product_at(data(a) + i * static_cast<std::size_t>(shape.inner), factor, j),
-                  plain[row][static_cast<std::int64_t>(j)].item<float>());
-      }
+      std::vector<const float*> each(columns);
+      std::vector<float> found(columns);
+      for (std::size_t j = 0; j < columns; ++j) each[j] = factor.column(columns - 1 - j);
+      products_at(data(a) + i * factor.inner(), factor.inner(), each, found.data());
+      for (std::size_t j = 0; j < columns; ++j)
+        EXPECT_EQ(found[j], plain[row][static_cast<std::int64_t>(columns - 1 - j)].item<float>());
       if (columns > 0) limits[i] = plain[row][shape.columns - 1].item<float>();
     }
     count_products(view(a), rows, factor, limits.data(), above.data(), equal.data());

@@ -151,12 +151,29 @@ HWY_INLINE void one_query(const AttentionShape& shape, const float* q, const flo
   }
   // Below -104 the exponential is 0: a blocked key beside one that counts has no share at all.
   const float share = 1 / exponentials(weights, keys, highest);
-  for (std::size_t c = 0; c + lanes <= shape.head; c += lanes) {
+  const auto shares = hn::Set(d, share);
+  std::size_t wide = 0;
+  for (; wide + 4 * lanes <= shape.head; wide += 4 * lanes) {
+    auto a = hn::Zero(d), b = a, e = a, f = a;
+    for (std::size_t j = 0; j < keys; ++j) {
+      const float* from = v + key_row(shape, rows, j) + wide;
+      const auto weight = hn::Set(d, weights[j]);
+      a = hn::MulAdd(weight, hn::LoadU(d, from), a);
+      b = hn::MulAdd(weight, hn::LoadU(d, from + lanes), b);
+      e = hn::MulAdd(weight, hn::LoadU(d, from + 2 * lanes), e);
+      f = hn::MulAdd(weight, hn::LoadU(d, from + 3 * lanes), f);
+    }
+    hn::StoreU(hn::Mul(a, shares), d, out + wide);
+    hn::StoreU(hn::Mul(b, shares), d, out + wide + lanes);
+    hn::StoreU(hn::Mul(e, shares), d, out + wide + 2 * lanes);
+    hn::StoreU(hn::Mul(f, shares), d, out + wide + 3 * lanes);
+  }
+  for (std::size_t c = wide; c + lanes <= shape.head; c += lanes) {
     auto total = hn::Zero(d);
     for (std::size_t j = 0; j < keys; ++j)
       total =
           hn::MulAdd(hn::Set(d, weights[j]), hn::LoadU(d, v + key_row(shape, rows, j) + c), total);
-    hn::StoreU(hn::Mul(total, hn::Set(d, share)), d, out + c);
+    hn::StoreU(hn::Mul(total, shares), d, out + c);
   }
   for (std::size_t c = shape.head / lanes * lanes; c < shape.head; ++c) {
     float total = 0;

@@ -119,16 +119,27 @@ void Catalogue::count_rows(const float* vectors, std::span<RowReader> readers,
   }
   for (std::size_t i = 0; i < readers.size(); ++i) {
     const float* vector = vectors + i * dim_;
-    scratch.scores.clear();
-    for (const std::int32_t id : readers[i].excluded()) scratch.scores.push_back(score(vector, id));
-    if (readers[i].settle(scratch.above[i], scratch.equal[i], scratch.scores)) continue;
+    scratch.columns.clear();
+    for (const std::int32_t id : readers[i].excluded()) scratch.columns.push_back(column(id));
+    const std::size_t count = scratch.columns.size();
+    scratch.scores.resize(std::max(scratch.scores.size(), count));
+    nn::products_at(vector, dim_, scratch.columns, scratch.scores.data());
+    if (readers[i].settle(scratch.above[i], scratch.equal[i], {scratch.scores.data(), count}))
+      continue;
     read_rows(vector, readers.subspan(i, 1), scratch);
   }
 }
 
-float Catalogue::score(const float* vector, std::int32_t id) const {
+const float* Catalogue::column(std::int32_t id) const {
   const auto row = static_cast<std::size_t>(id);
-  return nn::product_at(vector, tiles_[row / kTile], row % kTile);
+  return tiles_[row / kTile].column(row % kTile);
+}
+
+float Catalogue::score(const float* vector, std::int32_t id) const {
+  const float* const columns[1] = {column(id)};
+  float score = 0;
+  nn::products_at(vector, dim_, columns, &score);
+  return score;
 }
 
 }  // namespace theriac::sequence

@@ -79,6 +79,7 @@ class Catalogue {
   struct Scratch {
     std::vector<float> scores, limits;
     std::vector<std::uint32_t> above, equal;
+    std::vector<const float*> columns;
   };
   // vectors: [readers, dim]; each reader has begun. The scores of one row are the same bits whoever
   // else is asked for. Where all readers want ranks only, scores are counted and never stored.
@@ -87,6 +88,7 @@ class Catalogue {
   float score(const float* vector, std::int32_t id) const;
 
  private:
+  const float* column(std::int32_t id) const;
   void read_rows(const float* vectors, std::span<RowReader> readers, Scratch& scratch) const;
   void count_rows(const float* vectors, std::span<RowReader> readers, Scratch& scratch) const;
 
