@@ -91,6 +91,22 @@ TEST(Catalogue, RanksCountedAndRead) {
   }
 }
 
+// An excluded item that scores 0 instead is equal to a target of 0, and before it by its lower id.
+TEST(Catalogue, AZeroedItemEqualToTheTarget) {
+  std::vector<float> table(40);
+  std::iota(table.begin(), table.end(), -10.0F);  // of one dimension: scores are -10, -9, ...
+  const Catalogue catalogue(table.data(), table.size(), 1);
+  const float one = 1;
+  Catalogue::Scratch scratch;
+  for (const Asked& asked : {Asked{{3, 20}, Excluded::kZero, 10}, Asked{{20}, Excluded::kZero, 10},
+                             Asked{{3, 20}, Excluded::kOut, 10}}) {
+    std::vector<RowReader> reader(1);
+    reader[0].begin(asked.excluded, asked.how, asked.target, 0, 0);
+    catalogue.read(&one, reader, scratch);
+    EXPECT_EQ(reader[0].rank(), rank_by_hand(table, asked));
+  }
+}
+
 // Of the best items, equal scores by lower id.
 TEST(Catalogue, BestItems) {
   const std::vector<float> table = whole_numbers(kRows * kDim, 1, 1);
