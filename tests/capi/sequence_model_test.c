@@ -278,11 +278,11 @@ static void baselines(void) {
 /* Copies of a patient's past leave codes out; operators on ordered items are refused. */
 static void patients_are_augmented_too(theriac_session* scoring) {
   theriac_augmenter *removing = augmenter_of("{\"op\": \"tmask_r\"}"),
-                    *masking = augmenter_of("{\"op\": \"tnoise\"}");
+                    *noisy = augmenter_of("{\"op\": \"tnoise\"}");
   theriac_bytes *plain = NULL, *augmented = NULL, *again = NULL;
   OK(theriac_session_recommend(scoring, kRequest, strlen(kRequest), &plain, error));
   OK(theriac_session_set_augmenter(scoring, removing, error));
-  FAILS(THERIAC_UNSUPPORTED, "op", theriac_session_set_augmenter(scoring, masking, error));
+  FAILS(THERIAC_UNSUPPORTED, "op", theriac_session_set_augmenter(scoring, noisy, error));
   OK(theriac_session_recommend(scoring, kRequest, strlen(kRequest), &augmented, error));
   CHECK(strstr(theriac_bytes_data(augmented), "\"augment\":{\"op\":\"tmask_r\"") != NULL);
   OK(theriac_session_set_augmenter(scoring, NULL, error));
@@ -292,7 +292,7 @@ static void patients_are_augmented_too(theriac_session* scoring) {
   theriac_bytes_release(augmented);
   theriac_bytes_release(again);
   theriac_augmenter_release(removing);
-  theriac_augmenter_release(masking);
+  theriac_augmenter_release(noisy);
 }
 
 /* Value i of a column of a batch without nulls. */

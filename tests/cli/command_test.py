@@ -335,7 +335,10 @@ def kinds_do_not_mix(b):
     b.fails(2, ["kind sequences"], "fit", "sasrec", "--data", "split/train", "-o", "x", "--quiet")
     b.fails(2, ["kind cohort"], "evaluate", "model", "--data", "next/test", "--quiet")
     b.fails(2, ["history"], "recommend", "model", "--history", "1 2 3")
-    b.fails(1, ["augmenter, op"], "recommend", "model", "--request", ROOT / "examples/demo/request.json", "--augment", '{"op": "mask"}')
+    b.fails(1, ["augmenter, op"], "recommend", "model", "--request", ROOT / "examples/demo/request.json", "--augment", '{"op": "tnoise"}')
+    b.fails(1, ["item_cf"], "evaluate", "model", "--data", "split/test", "--augment", '{"op": "substitute", "similar": "cosine"}', "--quiet")
+    changed = b.json("evaluate", "model", "--data", "split/test", "--augment", '{"op": "insert", "similar": "item_cf"}')
+    assert changed["config"]["augment"]["op"] == "insert"
     b.fails(2, ["tune"], "tune", "model", "--data", "split/valid")
     b.fails(2, ["--history", "--request"], "recommend", "sasrec", "--history", "1", "--request", "-")
     b.fails(2, ["object"], "recommend", "sasrec", stdin="[]")

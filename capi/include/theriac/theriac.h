@@ -504,7 +504,8 @@ THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_session_recomme
  * and item, users as they first came, best first: user and item (int64 where all names are integers, else
  * text), rank (int32, from 1), score (float), ignored (int32: items of the user that the model does not
  * know); the k best, 0: as many as the session lists. A user of whose items the model knows none has no
- * row. The answers are theriac_session_recommend's, bit for bit, whoever else is in the batch. */
+ * row; more than 2^28 rows in all are THERIAC_INVALID_ARGUMENT. The answers are
+ * theriac_session_recommend's, bit for bit, whoever else is in the batch. */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL theriac_session_recommend_arrow(
     theriac_session *session, struct ArrowArrayStream *stream, const char *options_json,
     size_t options_length, const theriac_callbacks *callbacks, struct ArrowArrayStream *out,

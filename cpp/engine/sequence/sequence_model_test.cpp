@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <numeric>
 #include <set>
 
 #include "cpp/core/base/file.h"
@@ -301,6 +302,18 @@ TEST(SequenceModel, ListsSayWhatIsUnknown) {
   for (std::size_t i = 0; i < 4; ++i) EXPECT_EQ(lists.names->number(lists.item[i]), alone.items[i]);
   const Failure failure = refused(session->recommend_sequences(Dataset{}, 0, job, lists));
   EXPECT_EQ(failure.code, Code::kInvalidArgument);
+  // More rows than an answer may have: refused before anything is scored.
+  data::SequenceColumns crowd;
+  std::vector<std::int64_t> names(
+      (std::size_t{1} << 28U) / static_cast<std::size_t>(parts().train.sequences->items()) + 1);
+  std::iota(names.begin(), names.end(), std::int64_t{0});
+  crowd.users = data::Names(std::move(names));
+  crowd.items = data::Names(std::vector<std::int64_t>{3});
+  crowd.offsets.assign(static_cast<std::size_t>(crowd.users.size()) + 1, 0);
+  const Failure many = refused(session->recommend_sequences(
+      dataset_of(data::Sequences(std::move(crowd))), 100'000, job, lists));
+  EXPECT_EQ(many.code, Code::kInvalidArgument);
+  EXPECT_NE(many.message.find("rows"), std::string::npos) << many.message;
 }
 
 TEST(SequenceModel, OrderOfUsersPermutesResults) {

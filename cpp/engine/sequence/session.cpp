@@ -9,6 +9,7 @@ namespace theriac::sequence {
 namespace {
 
 constexpr std::uint64_t kLongestHistory = 10'000'000;
+constexpr std::size_t kMostListed = std::size_t{1} << 28U;  // rows of a batch's answer, in memory
 
 struct SessionOptions {
   std::int64_t k = 10;
@@ -224,6 +225,13 @@ class SequenceSession final : public Session {
         std::min(static_cast<std::size_t>(state_->items.size()),
                  static_cast<std::size_t>(capacity == 0 ? static_cast<std::uint64_t>(options_.k)
                                                         : capacity));
+    if (best != 0 && static_cast<std::size_t>(users.users()) > kMostListed / best) {
+      throw Error(Code::kInvalidArgument,
+                  "k, " + std::to_string(best) + " items for each of " +
+                      std::to_string(users.users()) + " users, is more than " +
+                      std::to_string(kMostListed) + " rows; ask for fewer or split the table")
+          .at("option", "k");
+    }
     struct List {
       std::vector<std::int32_t> ids;
       std::vector<float> scores;
