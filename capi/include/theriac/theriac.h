@@ -432,8 +432,9 @@ theriac_session_create(const theriac_model *model, const char *options_json, siz
  * plainly again. The session keeps the augmenter alive. Copies are made of the items or codes that the
  * model knows, in its own numbering, and depend on the augmenter's seed, the history and the key of the
  * request alone; what is left out as seen is the history itself. THERIAC_UNSUPPORTED, naming the
- * option, and the session is as before, by models that cannot carry the operator out: models of cohorts
- * know "tmask_r", "crop" and "window". */
+ * option, and the session is as before, by models that cannot carry the operator out:
+ * theriac_model_info lists those that a model knows as "augmenters". Medication models take all but
+ * noise and shifts; "substitute" and "insert" with "similar": "item_cf" or "item_cf_iuf". */
 THERIAC_API THERIAC_MUST_USE theriac_status THERIAC_CALL
 theriac_session_set_augmenter(theriac_session *session, const theriac_augmenter *augmenter,
                               theriac_error **error) THERIAC_NOEXCEPT;
