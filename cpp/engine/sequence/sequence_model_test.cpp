@@ -300,6 +300,10 @@ TEST(SequenceModel, ListsSayWhatIsUnknown) {
   EXPECT_EQ(lists.ignored, (std::vector<std::int64_t>{1, 2, 0}));
   const Ranked alone = history_ranked(*session, {3, 9}, 4);
   for (std::size_t i = 0; i < 4; ++i) EXPECT_EQ(lists.names->number(lists.item[i]), alone.items[i]);
+  // Popularity could list items for nobody at all.
+  const auto popular = fitted("popularity");
+  session_of(*popular, R"({"k": 4})")->recommend_sequences(dataset, 0, job, lists).or_throw();
+  EXPECT_EQ(lists.offsets, (std::vector<std::uint64_t>{0, 4, 4, 4}));
   const Failure failure = refused(session->recommend_sequences(Dataset{}, 0, job, lists));
   EXPECT_EQ(failure.code, Code::kInvalidArgument);
   // More rows than an answer may have: refused before anything is scored.
