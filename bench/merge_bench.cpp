@@ -73,6 +73,7 @@ void run(benchmark::State& state, const std::string& method, std::size_t models,
   context.has_base = true;
   context.parameters = &global;
   context.base_parameters = &own;
+  context.keepable = kBlock * kBlocks;  // as without a memory limit
   for (std::size_t m = 0; m < models; ++m) {
     context.model_parameters.push_back(&own);
     context.model_keys.push_back(m);

@@ -35,6 +35,8 @@ using tensorfile::internal::shown;
 constexpr std::size_t kAlignment = 64;
 // Values that are looked at twice while they are in the first-level cache.
 constexpr std::size_t kTile = 2048;
+// Of a tensor's merge, between its passes. Nothing under a memory limit.
+constexpr std::uint64_t kKeepable = std::uint64_t{32} << 20;
 constexpr std::uint64_t kCopyBlockBytes = std::uint64_t{8} << 20;
 
 std::uint64_t product(const std::vector<std::uint64_t>& shape) {
@@ -229,6 +231,7 @@ TensorContext context_of(const Execution& execution, const Work& work) {
   out.t = planned.t;
   out.seed = execution.options.seed;
   out.folder = execution.options.folder;
+  out.keepable = execution.options.memory_limit == 0 ? kKeepable : 0;
   return out;
 }
 
@@ -290,6 +293,7 @@ void Preparation::ask_kernels() const {
     work.granularity = merge->granularity();
     work.passes = merge->passes();
     work.unit_memory = merge->workspace();
+    work.kept = merge->kept();
     work.dtype = merge->output_dtype().value_or(work.dtype);
     work.statistics_passes = whole.passes();
   }
@@ -1092,6 +1096,11 @@ std::uint64_t Execution::peak_memory() const noexcept {
     sum += more * bytes;
     used += more;
   }
+  std::vector<std::uint64_t> kept;  // as many tensors as threads may be in work
+  for (const Work& work : works) kept.push_back(work.kept);
+  std::sort(kept.rbegin(), kept.rend());
+  kept.resize(std::min<std::size_t>(kept.size(), most));
+  sum = std::accumulate(kept.begin(), kept.end(), sum);
   return options.memory_limit == 0 ? sum : std::min(sum, options.memory_limit);
 }
 

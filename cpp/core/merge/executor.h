@@ -61,6 +61,7 @@ struct Work {
   std::uint64_t blocks = 0;       // 0 for a tensor without elements
   std::uint64_t buffer = 0;       // bytes of buffers while one block is worked on
   std::uint64_t unit_memory = 0;  // the same with what the method allocates
+  std::uint64_t kept = 0;         // bytes that the method keeps between passes
 };
 
 // Refers to plan and models, which outlive it.

@@ -61,6 +61,8 @@ struct TensorContext {
   double t = 0;  // position among the layers
   std::uint64_t seed = 0;
   std::string folder;  // where relative paths among the parameters start from; may be empty
+  // Bytes of what its passes learn about single elements that the method may keep for the output.
+  std::uint64_t keepable = 0;
   // Of methods that have them. Complete when observe and apply are called, not yet while the kernel
   // is made.
   const ModelStatistics* statistics = nullptr;
@@ -98,6 +100,8 @@ class TensorMerge {
   // Bytes that one call of observe or apply, or of the statistics' observe, allocates beyond the block
   // and the output: matrices of a decomposition. Counted against the memory limit.
   virtual std::uint64_t workspace() const { return 0; }
+  // Bytes that are kept from a pass to the output; at most `keepable`.
+  virtual std::uint64_t kept() const { return 0; }
   virtual std::unique_ptr<Partial> observe(int /*pass*/, const Block& /*block*/) const {
     return nullptr;
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstring>
 
 #include "cpp/core/merge/methods/order_statistics.h"
 #include "cpp/core/merge/methods/rounding.h"
@@ -56,21 +57,43 @@ void difference_keys(Rounding rounding, const float* model, const float* base, s
   with(rounding, [&](auto r) { keys_as(r, model, base, n, keys); });
 }
 
-std::size_t find_upper_half(const std::uint32_t* HWY_RESTRICT keys, std::uint32_t upper,
-                            std::size_t n, std::uint32_t* HWY_RESTRICT positions) {
-  constexpr std::size_t kGroup = 16;
-  std::size_t found = 0;
-  for (std::size_t first = 0; first < n; first += kGroup) {
-    const std::size_t size = std::min(kGroup, n - first);
-    std::uint32_t any = 0;
-    if (size == kGroup) {
-      for (std::size_t i = 0; i < kGroup; ++i) any |= mask_of(keys[first + i] >> 16 == upper);
-      if (any == 0) continue;
+// Of 64 keys, a bit each from the lowest up: whether the upper half is `upper`.
+#if HWY_TARGET == HWY_SCALAR
+HWY_INLINE std::uint64_t upper_halves_equal(const std::uint32_t* HWY_RESTRICT keys,
+                                            std::uint32_t upper) {
+  std::uint64_t out = 0;
+  for (std::size_t i = 0; i < 64; ++i) out |= std::uint64_t{keys[i] >> 16 == upper} << i;
+  return out;
+}
+#else
+HWY_INLINE std::uint64_t upper_halves_equal(const std::uint32_t* HWY_RESTRICT keys,
+                                            std::uint32_t upper) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  const hn::CappedTag<std::uint32_t, 8> tag;
+  const std::size_t lanes = hn::Lanes(tag);
+  const auto wanted = hn::Set(tag, upper);
+  std::uint64_t out = 0;
+  for (std::size_t i = 0; i < 64; i += lanes) {
+    std::uint8_t bits[8];
+    hn::StoreMaskBits(tag, hn::Eq(hn::ShiftRight<16>(hn::LoadU(tag, keys + i)), wanted), bits);
+    out |= std::uint64_t{bits[0]} << i;
+  }
+  return out;
+}
+#endif
+
+std::size_t lower_halves(const std::uint32_t* HWY_RESTRICT keys, std::uint32_t upper, std::size_t n,
+                         std::uint16_t* HWY_RESTRICT halves) {
+  constexpr std::size_t kGroup = 64;
+  std::size_t found = 0, first = 0;
+  for (; first + kGroup <= n; first += kGroup) {
+    for (std::uint64_t bits = upper_halves_equal(keys + first, upper); bits != 0;
+         bits &= bits - 1) {
+      halves[found++] = static_cast<std::uint16_t>(keys[first + std::countr_zero(bits)]);
     }
-    for (std::size_t i = first; i < first + size; ++i) {
-      positions[found] = static_cast<std::uint32_t>(i);
-      found += keys[i] >> 16 == upper ? 1U : 0U;
-    }
+  }
+  for (; first < n; ++first) {
+    if (keys[first] >> 16 == upper) halves[found++] = static_cast<std::uint16_t>(keys[first]);
   }
   return found;
 }
@@ -121,23 +144,87 @@ void keep_largest(Cut kept, const Cut* dropped, std::size_t n, float* HWY_RESTRI
   }
 }
 
-std::size_t keep_random(const std::uint8_t* HWY_RESTRICT bytes, std::uint8_t last, std::size_t n,
-                        float* HWY_RESTRICT x, std::uint32_t* HWY_RESTRICT undecided) {
-  for (std::size_t i = 0; i < n; ++i) x[i] = masked(x[i], mask_of(bytes[i] <= last));
+// Of 32 bytes, a bit each from the lowest up.
+struct Compared {
+  std::uint32_t at_most, equal;
+};
+#if HWY_TARGET == HWY_SCALAR
+HWY_INLINE Compared compared(const std::uint8_t* HWY_RESTRICT bytes, std::uint8_t last) {
+  Compared out{0, 0};
+  for (std::size_t i = 0; i < 32; ++i) {
+    out.at_most |= std::uint32_t{bytes[i] <= last} << i;
+    out.equal |= std::uint32_t{bytes[i] == last} << i;
+  }
+  return out;
+}
+#else
+HWY_INLINE Compared compared(const std::uint8_t* HWY_RESTRICT bytes, std::uint8_t last) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  const hn::CappedTag<std::uint8_t, 32> tag;
+  const auto limit = hn::Set(tag, last);
+  std::uint8_t at_most[16], equal[16];  // one store may write eight bytes, of which few count
+  for (std::size_t i = 0; i < 32; i += hn::Lanes(tag)) {
+    const auto v = hn::LoadU(tag, bytes + i);
+    hn::StoreMaskBits(tag, hn::Eq(hn::Min(v, limit), v), at_most + i / 8);
+    hn::StoreMaskBits(tag, hn::Eq(v, limit), equal + i / 8);
+  }
+  const auto bits = [](const std::uint8_t* from) {
+    return std::uint32_t{from[0]} | std::uint32_t{from[1]} << 8 | std::uint32_t{from[2]} << 16 |
+           std::uint32_t{from[3]} << 24;
+  };
+  return {bits(at_most), bits(equal)};
+}
+#endif
+
+std::size_t draw(const std::uint8_t* HWY_RESTRICT bytes, std::uint8_t last, std::size_t n,
+                 std::uint8_t* HWY_RESTRICT bits, std::uint32_t* HWY_RESTRICT undecided) {
   constexpr std::size_t kGroup = 32;
   std::size_t found = 0;
   for (std::size_t first = 0; first < n; first += kGroup) {
     const std::size_t size = std::min(kGroup, n - first);
-    std::uint8_t any = 0;
+    Compared group{};
     if (size == kGroup) {
-      for (std::size_t i = 0; i < kGroup; ++i) any |= bytes[first + i] == last ? 1U : 0U;
-      if (any == 0) continue;
+      group = compared(bytes + first, last);
+    } else {
+      std::uint8_t padded[kGroup] = {};
+      std::copy(bytes + first, bytes + n, padded);
+      group = compared(padded, last);
+      group.equal &= (std::uint32_t{1} << size) - 1;
     }
-    for (std::size_t i = first; i < first + size; ++i) {
-      if (bytes[i] == last) undecided[found++] = static_cast<std::uint32_t>(i);
+    for (std::size_t b = 0; b < (size + 7) / 8; ++b) {
+      bits[first / 8 + b] = static_cast<std::uint8_t>(group.at_most >> (8 * b));
+    }
+    for (; group.equal != 0; group.equal &= group.equal - 1) {
+      undecided[found++] = static_cast<std::uint32_t>(first) +
+                           static_cast<std::uint32_t>(std::countr_zero(group.equal));
     }
   }
   return found;
+}
+
+#if HWY_TARGET == HWY_SCALAR
+HWY_INLINE void keep_byte(std::uint32_t byte, const float* x, float* out) {
+  for (std::size_t l = 0; l < 8; ++l) out[l] = masked(x[l], mask_of((byte >> l & 1U) != 0));
+}
+#else
+HWY_INLINE void keep_byte(std::uint32_t byte, const float* x, float* out) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  const hn::CappedTag<std::uint32_t, 8> tag;
+  const hn::Rebind<float, decltype(tag)> floats;
+  const std::uint32_t lanes[8] = {1, 2, 4, 8, 16, 32, 64, 128};
+  const auto bits = hn::Set(tag, byte);
+  for (std::size_t l = 0; l < 8; l += hn::Lanes(tag)) {
+    const auto is_set = hn::TestBit(bits, hn::LoadU(tag, lanes + l));
+    const auto values = hn::LoadU(floats, x + l);
+    hn::StoreU(hn::IfThenElseZero(hn::RebindMask(floats, is_set), values), floats, out + l);
+  }
+}
+#endif
+
+void keep(const std::uint8_t* bits, std::size_t n, const float* x, float* out) {
+  std::size_t i = 0;
+  for (; i + 8 <= n; i += 8) keep_byte(bits[i / 8], x + i, out + i);
+  for (; i < n; ++i) out[i] = masked(x[i], mask_of((bits[i / 8] >> (i % 8) & 1U) != 0));
 }
 
 constexpr std::size_t kLanes = 16;  // blocks that are made side by side
@@ -190,10 +277,7 @@ HWY_INLINE void philox_blocks(std::uint64_t key, std::uint64_t model, std::uint6
     const V second = hn::Or(hn::And(c2, lower), hn::ShiftLeft<32>(c3));
     HWY_ALIGN std::uint64_t pairs[kLanes];
     hn::StoreInterleaved2(first, second, wide, pairs);
-    for (std::size_t i = 0; i < 2 * hn::Lanes(wide); ++i) {
-      to[2 * i] = static_cast<std::uint32_t>(pairs[i]);
-      to[2 * i + 1] = static_cast<std::uint32_t>(pairs[i] >> 32);
-    }
+    std::memcpy(to, pairs, 2 * hn::Lanes(wide) * sizeof(std::uint64_t));
   };
   const std::size_t lanes = hn::Lanes(wide);
   for (std::size_t l = 0; l < kLanes;
@@ -262,53 +346,64 @@ void divide(Rounding rounding, float divisor, std::size_t n, float* mix) {
   with(rounding, [&](auto r) { divide_as(r, divisor, n, mix); });
 }
 
-template <class R>
-void elect_as(R r, const float* HWY_RESTRICT votes, bool zero_is_minus, std::size_t n,
-              std::uint32_t* HWY_RESTRICT elected) {
-  const std::uint32_t zeros = mask_of(zero_is_minus);
-  for (std::size_t i = 0; i < n; ++i) {
-    const float vote = r.round(votes[i]);
-    elected[i] = (mask_of(vote < 0) | (mask_of(vote == 0) & zeros)) & 0x80000000U;
+// kGroup elements at a time stay in registers while the models pass, once to vote and once to be added.
+template <std::size_t kGroup, bool kLargest, class R>
+HWY_INLINE void elect_group(R r, const Election& election, const float* HWY_RESTRICT differences,
+                            std::size_t stride, float* HWY_RESTRICT mix) {
+  float sums[kGroup] = {}, divisors[kGroup] = {};
+  std::uint32_t elected[kGroup];
+  for (std::size_t m = 0; m < election.models; ++m) {
+    const float* d = differences + m * stride;
+    const float vote = election.votes[m];
+    for (std::size_t l = 0; l < kGroup; ++l) sums[l] += r.round(vote * d[l]);
   }
-}
-void elect(Rounding rounding, const float* votes, bool zero_is_minus, std::size_t n,
-           std::uint32_t* elected) {
-  with(rounding, [&](auto r) { elect_as(r, votes, zero_is_minus, n, elected); });
-}
-
-template <class R>
-void add_agreeing_as(R r, float w, float vote, bool largest, const float* HWY_RESTRICT d,
-                     const std::uint32_t* HWY_RESTRICT elected, std::size_t n,
-                     float* HWY_RESTRICT mix, float* HWY_RESTRICT divisors) {
-  const std::uint32_t takes_largest = mask_of(largest);
-  for (std::size_t i = 0; i < n; ++i) {
-    const auto bits = std::bit_cast<std::uint32_t>(r.round(vote * d[i]));
-    const std::uint32_t agrees =
-        mask_of((bits ^ elected[i]) < 0x80000000U) & mask_of((bits << 1) != 0);
-    const float value = masked(r.round(w * d[i]), agrees);
-    const std::uint32_t replaces = mask_of(magnitude_key(value) > magnitude_key(mix[i]));
-    mix[i] = selected(selected(value, mix[i], replaces), mix[i] + value, takes_largest);
-    divisors[i] += masked(vote, agrees);
+  const std::uint32_t zeros = mask_of(election.zero_is_minus);
+  for (std::size_t l = 0; l < kGroup; ++l) {
+    const float sum = r.round(sums[l]);
+    elected[l] = (mask_of(sum < 0) | (mask_of(sum == 0) & zeros)) & 0x80000000U;
+    sums[l] = 0;
   }
-}
-void add_agreeing(Rounding rounding, float w, float vote, bool largest, const float* d,
-                  const std::uint32_t* elected, std::size_t n, float* mix, float* divisors) {
-  with(rounding,
-       [&](auto r) { add_agreeing_as(r, w, vote, largest, d, elected, n, mix, divisors); });
-}
-
-template <class R>
-void divide_by_as(R r, bool divides, const float* HWY_RESTRICT divisors, std::size_t n,
-                  float* HWY_RESTRICT mix) {
-  const std::uint32_t keeps = mask_of(!divides);
-  for (std::size_t i = 0; i < n; ++i) {
-    const float divisor = r.round(divisors[i]);
+  for (std::size_t m = 0; m < election.models; ++m) {
+    const float* d = differences + m * stride;
+    const float vote = election.votes[m], weight = election.weights[m];
+    for (std::size_t l = 0; l < kGroup; ++l) {
+      const auto bits = std::bit_cast<std::uint32_t>(r.round(vote * d[l]));
+      const std::uint32_t agrees =
+          mask_of((bits ^ elected[l]) < 0x80000000U) & mask_of((bits << 1) != 0);
+      const float value = masked(r.round(weight * d[l]), agrees);
+      if constexpr (kLargest) {
+        sums[l] = selected(value, sums[l], mask_of(magnitude_key(value) > magnitude_key(sums[l])));
+      } else {
+        sums[l] += value;
+      }
+      divisors[l] += masked(vote, agrees);
+    }
+  }
+  const std::uint32_t keeps = mask_of(!election.divides);
+  for (std::size_t l = 0; l < kGroup; ++l) {
+    const float divisor = r.round(divisors[l]);
     const float safe = selected(1.0F, divisor, keeps | mask_of(divisor == 0));
-    mix[i] = r.round(r.round(mix[i]) / safe);
+    mix[l] = r.round(r.round(sums[l]) / safe);
   }
 }
-void divide_by(Rounding rounding, bool divides, const float* divisors, std::size_t n, float* mix) {
-  with(rounding, [&](auto r) { divide_by_as(r, divides, divisors, n, mix); });
+template <bool kLargest>
+void mix_elected_as(Rounding rounding, const Election& election, const float* differences,
+                    std::size_t stride, std::size_t n, float* mix) {
+  constexpr std::size_t kGroup = 16;
+  with(rounding, [&](auto r) {
+    std::size_t i = 0;
+    for (; i + kGroup <= n; i += kGroup) {
+      elect_group<kGroup, kLargest>(r, election, differences + i, stride, mix + i);
+    }
+    for (; i < n; ++i) {
+      elect_group<1, kLargest>(r, election, differences + i, stride, mix + i);
+    }
+  });
+}
+void mix_elected(Rounding rounding, const Election& election, const float* differences,
+                 std::size_t stride, std::size_t n, float* mix) {
+  const auto mixes = election.largest ? mix_elected_as<true> : mix_elected_as<false>;
+  mixes(rounding, election, differences, stride, n, mix);
 }
 
 template <class R>
@@ -373,18 +468,17 @@ namespace theriac::merge::methods::loops {
 HWY_EXPORT(subtract);
 HWY_EXPORT(multiply);
 HWY_EXPORT(difference_keys);
-HWY_EXPORT(find_upper_half);
+HWY_EXPORT(lower_halves);
 HWY_EXPORT(widen);
 HWY_EXPORT(take_counts);
 HWY_EXPORT(keep_largest);
-HWY_EXPORT(keep_random);
+HWY_EXPORT(draw);
+HWY_EXPORT(keep);
 HWY_EXPORT(philox);
 HWY_EXPORT(add_magnitudes);
 HWY_EXPORT(add_product);
 HWY_EXPORT(divide);
-HWY_EXPORT(elect);
-HWY_EXPORT(add_agreeing);
-HWY_EXPORT(divide_by);
+HWY_EXPORT(mix_elected);
 HWY_EXPORT(add_to_base);
 HWY_EXPORT(weigh);
 HWY_EXPORT(compare);
@@ -406,9 +500,9 @@ void difference_keys(Rounding rounding, const float* model, const float* base, s
                      std::uint32_t* keys) {
   HWY_DYNAMIC_DISPATCH(difference_keys)(rounding, model, base, n, keys);
 }
-std::size_t find_upper_half(const std::uint32_t* keys, std::uint32_t upper, std::size_t n,
-                            std::uint32_t* positions) {
-  return HWY_DYNAMIC_DISPATCH(find_upper_half)(keys, upper, n, positions);
+std::size_t lower_halves(const std::uint32_t* keys, std::uint32_t upper, std::size_t n,
+                         std::uint16_t* halves) {
+  return HWY_DYNAMIC_DISPATCH(lower_halves)(keys, upper, n, halves);
 }
 void widen(const std::uint32_t* keys, std::size_t n, KeyRange& range) {
   HWY_DYNAMIC_DISPATCH(widen)(keys, n, range);
@@ -420,9 +514,12 @@ std::size_t take_counts(std::uint32_t* a, std::uint32_t* b, std::size_t n, std::
 void keep_largest(Cut kept, const Cut* dropped, std::size_t n, float* x) {
   HWY_DYNAMIC_DISPATCH(keep_largest)(kept, dropped, n, x);
 }
-std::size_t keep_random(const std::uint8_t* bytes, std::uint8_t last, std::size_t n, float* x,
-                        std::uint32_t* undecided) {
-  return HWY_DYNAMIC_DISPATCH(keep_random)(bytes, last, n, x, undecided);
+std::size_t draw(const std::uint8_t* bytes, std::uint8_t last, std::size_t n, std::uint8_t* bits,
+                 std::uint32_t* undecided) {
+  return HWY_DYNAMIC_DISPATCH(draw)(bytes, last, n, bits, undecided);
+}
+void keep(const std::uint8_t* bits, std::size_t n, const float* x, float* out) {
+  HWY_DYNAMIC_DISPATCH(keep)(bits, n, x, out);
 }
 void philox(std::uint64_t key, std::uint64_t model, std::uint64_t first, std::size_t n,
             std::uint32_t* words) {
@@ -437,16 +534,9 @@ void add_product(Rounding rounding, float w, const float* d, std::size_t n, floa
 void divide(Rounding rounding, float divisor, std::size_t n, float* mix) {
   HWY_DYNAMIC_DISPATCH(divide)(rounding, divisor, n, mix);
 }
-void elect(Rounding rounding, const float* votes, bool zero_is_minus, std::size_t n,
-           std::uint32_t* elected) {
-  HWY_DYNAMIC_DISPATCH(elect)(rounding, votes, zero_is_minus, n, elected);
-}
-void add_agreeing(Rounding rounding, float w, float vote, bool largest, const float* d,
-                  const std::uint32_t* elected, std::size_t n, float* mix, float* divisors) {
-  HWY_DYNAMIC_DISPATCH(add_agreeing)(rounding, w, vote, largest, d, elected, n, mix, divisors);
-}
-void divide_by(Rounding rounding, bool divides, const float* divisors, std::size_t n, float* mix) {
-  HWY_DYNAMIC_DISPATCH(divide_by)(rounding, divides, divisors, n, mix);
+void mix_elected(Rounding rounding, const Election& election, const float* differences,
+                 std::size_t stride, std::size_t n, float* mix) {
+  HWY_DYNAMIC_DISPATCH(mix_elected)(rounding, election, differences, stride, n, mix);
 }
 void add_to_base(Rounding rounding, float lambda, const float* base, const float* mix,
                  std::size_t n, float* out) {

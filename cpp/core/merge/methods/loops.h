@@ -23,9 +23,10 @@ void multiply(Rounding rounding, float factor, std::size_t n, float* x);
 // keys = magnitude_key(model - base)
 void difference_keys(Rounding rounding, const float* model, const float* base, std::size_t n,
                      std::uint32_t* keys);
-// Positions of the keys whose upper half is `upper`; returns how many.
-std::size_t find_upper_half(const std::uint32_t* keys, std::uint32_t upper, std::size_t n,
-                            std::uint32_t* positions);
+// The lower halves of the keys whose upper half is `upper`, in their order; returns how many. `halves` has
+// room for n.
+std::size_t lower_halves(const std::uint32_t* keys, std::uint32_t upper, std::size_t n,
+                         std::uint16_t* halves);
 
 // Widens [smallest, largest] to the keys, those that are 0 left out.
 struct KeyRange {
@@ -43,10 +44,12 @@ struct Cut {
 };
 // Zeroes the elements outside `kept`, and those inside `dropped` if it is not nullptr.
 void keep_largest(Cut kept, const Cut* dropped, std::size_t n, float* x);
-// Zeroes the elements whose byte is above `last`. Returns how many bytes are equal to it, and their
-// positions in `undecided`, which has room for n.
-std::size_t keep_random(const std::uint8_t* bytes, std::uint8_t last, std::size_t n, float* x,
-                        std::uint32_t* undecided);
+// A bit an element, eight a byte from the lowest up: 1 where its byte is at most `last`. Returns how many
+// bytes are equal to it, and their positions in `undecided`, which has room for n.
+std::size_t draw(const std::uint8_t* bytes, std::uint8_t last, std::size_t n, std::uint8_t* bits,
+                 std::uint32_t* undecided);
+// out = x where the element's bit is 1, else 0. They may be the same.
+void keep(const std::uint8_t* bits, std::size_t n, const float* x, float* out);
 
 // Words i, i + 1, ... of the Philox4x32-10 stream of counters (block, model), four a block.
 void philox(std::uint64_t key, std::uint64_t model, std::uint64_t first, std::size_t n,
@@ -60,16 +63,19 @@ void add_product(Rounding rounding, float w, const float* d, std::size_t n, floa
 // mix = mix / divisor, the sum rounded before
 void divide(Rounding rounding, float divisor, std::size_t n, float* mix);
 
-// Signs as a mask of their bit: minus where the votes, rounded, are below 0, or equal to it and
-// `zero_is_minus`.
-void elect(Rounding rounding, const float* votes, bool zero_is_minus, std::size_t n,
-           std::uint32_t* elected);
-// Adds w d where vote d has the elected sign and is not 0, and there `vote` to the divisors. `largest`:
-// keeps the largest of the w d instead of their sum.
-void add_agreeing(Rounding rounding, float w, float vote, bool largest, const float* d,
-                  const std::uint32_t* elected, std::size_t n, float* mix, float* divisors);
-// mix = mix / divisor, each rounded before; 1 in place of divisors that are 0, or of all (`!divides`).
-void divide_by(Rounding rounding, bool divides, const float* divisors, std::size_t n, float* mix);
+// Of k differences d from the base: what the majority's sign is, and what of them has it.
+struct Election {
+  std::size_t models = 0;
+  const float* weights = nullptr;  // w, one a model
+  const float* votes = nullptr;    // v, one a model
+  bool zero_is_minus = false;      // a sum of votes that is 0 elects minus
+  bool largest = false;            // the largest of the w d instead of their sum
+  bool divides = false;            // the sum by that of the agreeing models' v, 1 where it is 0
+};
+// mix = sum of w d over the models where v d has the sign of the sum of v d and is not 0. Differences of
+// one model lie `stride` after those of the one before.
+void mix_elected(Rounding rounding, const Election& election, const float* differences,
+                 std::size_t stride, std::size_t n, float* mix);
 // out = base + lambda mix; where that adds nothing the base's own bytes, also those of -0.
 void add_to_base(Rounding rounding, float lambda, const float* base, const float* mix,
                  std::size_t n, float* out);

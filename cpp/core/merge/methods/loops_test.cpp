@@ -39,17 +39,17 @@ void append(std::string& bytes, const std::vector<T>& of) {
 std::string everything(std::size_t n, loops::Rounding rounding) {
   const Floats a = values(n, 1), b = values(n, 2), c = values(n, 3);
   std::string out;
-  Floats x(n), mix = values(n, 4), divisors(n, 0.0F);
-  Words keys(n), positions(n + 1), elected(n);
+  Floats x(n), mix = values(n, 4);
+  Words keys(n);
   loops::subtract(rounding, a.data(), b.data(), n, x.data());
   append(out, x);
   loops::multiply(rounding, 1.7F, n, x.data());
   append(out, x);
   loops::difference_keys(rounding, a.data(), b.data(), n, keys.data());
   append(out, keys);
-  positions.resize(
-      loops::find_upper_half(keys.data(), n == 0 ? 0 : keys[n / 2] >> 16, n, positions.data()));
-  append(out, positions);
+  std::vector<std::uint16_t> halves(n);
+  halves.resize(loops::lower_halves(keys.data(), n == 0 ? 0 : keys[n / 2] >> 16, n, halves.data()));
+  append(out, halves);
   const loops::Cut kept{magnitude_key(0.5F), 3}, dropped{magnitude_key(1.5F), 2};
   loops::keep_largest(kept, n % 2 == 0 ? nullptr : &dropped, n, x.data());
   append(out, x);
@@ -57,25 +57,29 @@ std::string everything(std::size_t n, loops::Rounding rounding) {
   loops::philox(0x123456789abcdefULL, 3, 5, n, words.data());
   append(out, words);
   Words undecided(n);
-  undecided.resize(loops::keep_random(reinterpret_cast<const std::uint8_t*>(words.data()), 128, n,
-                                      x.data(), undecided.data()));
-  append(out, x);
+  std::vector<std::uint8_t> bits((n + 7) / 8);
+  undecided.resize(loops::draw(reinterpret_cast<const std::uint8_t*>(words.data()), 128, n,
+                               bits.data(), undecided.data()));
+  append(out, bits);
   append(out, undecided);
+  loops::keep(bits.data(), n, a.data(), x.data());
+  append(out, x);
   std::vector<double> sums(8, 0.25);
   loops::add_magnitudes(a.data(), n, sums.data());
   append(out, sums);
   loops::add_product(rounding, 0.3F, b.data(), n, mix.data());
   append(out, mix);
-  loops::elect(rounding, mix.data(), false, n, elected.data());
-  append(out, elected);
-  for (const bool largest : {false, true}) {
-    loops::add_agreeing(rounding, 0.3F, 0.7F, largest, c.data(), elected.data(), n, mix.data(),
-                        divisors.data());
+  Floats differences = a;
+  differences.insert(differences.end(), b.begin(), b.end());
+  differences.insert(differences.end(), c.begin(), c.end());
+  const std::array<float, 3> votes{0.3F, 1, -0.7F}, shares{1, 0.5F, 2};
+  for (const int parts : {0, 1, 2, 3, 7}) {
+    const loops::Election election{3,          shares.data(),  votes.data(),
+                                   parts >= 2, parts % 2 != 0, parts < 3};
+    loops::mix_elected(rounding, election, differences.data(), n, n, mix.data());
+    append(out, mix);
   }
-  append(out, mix);
-  append(out, divisors);
   loops::divide(rounding, 1.3F, n, mix.data());
-  loops::divide_by(rounding, true, divisors.data(), n, mix.data());
   loops::add_to_base(rounding, 0.9F, a.data(), mix.data(), n, x.data());
   append(out, mix);
   append(out, x);
@@ -123,6 +127,44 @@ TEST(MergeLoops, AddsMagnitudesExactly) {
   EXPECT_NEAR(std::accumulate(sums.begin(), sums.end(), 0.0), expected, 1e-12 * expected);
 }
 
+TEST(MergeLoops, DrawsAndKeepsWhatIsBelow) {
+  for (const std::size_t n : {0, 1, 8, 31, 32, 33, 63, 100, 512}) {
+    const std::uint8_t last = n % 2 == 0 ? 100 : 0;
+    Random random(n, "bytes");
+    std::vector<std::uint8_t> bytes(n);
+    for (auto& byte : bytes) byte = static_cast<std::uint8_t>(random.below(256));
+    if (n > 0) bytes[n - 1] = last;
+    std::vector<std::uint8_t> bits((n + 7) / 8);
+    Words undecided(n), expected;
+    undecided.resize(loops::draw(bytes.data(), last, n, bits.data(), undecided.data()));
+    const Floats x = values(n, 5);
+    Floats kept = x;
+    loops::keep(bits.data(), n, kept.data(), kept.data());
+    for (std::size_t i = 0; i < n; ++i) {
+      const bool below = bytes[i] <= last;
+      EXPECT_EQ(bits[i / 8] >> (i % 8) & 1, below ? 1 : 0) << i << " of " << n;
+      EXPECT_EQ(kept[i], below ? x[i] : 0.0F) << i << " of " << n;
+      if (bytes[i] == last) expected.push_back(static_cast<std::uint32_t>(i));
+    }
+    EXPECT_EQ(undecided, expected) << n;
+  }
+}
+
+TEST(MergeLoops, FindsLowerHalvesInTheirOrder) {
+  for (const std::size_t n : {0, 1, 63, 64, 65, 200, 512}) {
+    Random random(n, "keys");
+    Words keys(n);
+    for (auto& key : keys)
+      key = static_cast<std::uint32_t>(random.below(3) << 16 | random.below(99));
+    std::vector<std::uint16_t> found(n), expected;
+    found.resize(loops::lower_halves(keys.data(), 1, n, found.data()));
+    for (const std::uint32_t key : keys) {
+      if (key >> 16 == 1) expected.push_back(static_cast<std::uint16_t>(key));
+    }
+    EXPECT_EQ(found, expected) << n;
+  }
+}
+
 TEST(HalfCounter, CountsWhatCame) {
   Words keys;
   Random random(3, "halves");
@@ -140,6 +182,18 @@ TEST(HalfCounter, CountsWhatCame) {
     }
     EXPECT_EQ(sum, keys.size());
     EXPECT_EQ(counts.back().first, 0xffff);
+  }
+}
+
+TEST(HalfCounter, CountsChosenHalves) {
+  std::vector<std::uint16_t> halves{0, 0xffff, 1023, 1024, 1024, 15, 16};
+  Random random(4, "halves");
+  for (int i = 0; i < 999; ++i) halves.push_back(static_cast<std::uint16_t>(random.below(65536)));
+  for (int again = 0; again < 2; ++again) {
+    HalfCounter counter;
+    counter.add(halves.data(), halves.size());
+    EXPECT_EQ(counter.take(), counts_of(halves));
+    EXPECT_TRUE(counter.take().empty());
   }
 }
 

@@ -65,15 +65,23 @@ void HalfCounter::add_upper_halves(const std::uint32_t* keys, std::size_t n) {
   if (i < n) ++even[keys[i] >> 16];
 }
 
-void HalfCounter::add(std::uint32_t half, std::size_t position) {
-  ++tables_[(position % 2) * kHalfKeys + half];
-  range_.smallest = std::min(range_.smallest, half);
-  range_.largest = std::max(range_.largest, half);
+void HalfCounter::add(const std::uint16_t* halves, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) {
+    ++tables_[(i % 2) * kHalfKeys + halves[i]];
+    touched_[halves[i] / (64 * kGroup)] |= std::uint64_t{1} << (halves[i] / kGroup % 64);
+  }
 }
 
 KeyCounts HalfCounter::take() {
-  constexpr std::size_t kGroup = 16;
   KeyCounts out;
+  for (std::size_t word = 0; word < touched_.size(); ++word) {
+    for (std::uint64_t bits = touched_[word]; bits != 0; bits &= bits - 1) {
+      const std::size_t group = 64 * word + static_cast<std::size_t>(std::countr_zero(bits));
+      take(kGroup * group, kGroup * (group + 1), out);
+    }
+  }
+  touched_ = {};
+  if (!out.empty()) return out;
   take(0, kGroup, out);
   const std::size_t first = std::max<std::size_t>(kGroup, range_.smallest / kGroup * kGroup);
   if (first <= range_.largest) take(first, range_.largest / kGroup * kGroup + kGroup, out);

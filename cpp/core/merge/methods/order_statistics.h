@@ -3,6 +3,7 @@
 // Among equal keys the element with the lowest index comes first.
 #pragma once
 
+#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -39,20 +40,24 @@ constexpr std::size_t kSmallBlock = 4096;
 KeyCounts nonzero_counts(const std::vector<std::uint32_t>& counts);
 KeyCounts counts_of(std::vector<std::uint16_t> halves);
 
-// Counts half keys of a block as they come. The tables are the thread's, kept from block to block: one
-// counter at a time on a thread.
+// Counts half keys of a block as they come: upper halves of all keys, or chosen halves, not both between
+// two takes. The tables are the thread's, kept from block to block: one counter at a time on a thread.
 class HalfCounter {
  public:
   void add_upper_halves(const std::uint32_t* keys, std::size_t n);
-  void add(std::uint32_t half, std::size_t position);
+  void add(const std::uint16_t* halves, std::size_t n);
   KeyCounts take();
 
  private:
+  static constexpr std::size_t kGroup = 16;  // half keys that are looked at together when taken
+
   static std::vector<std::uint32_t>& tables();
   void take(std::size_t first, std::size_t last, KeyCounts& out);
 
   std::vector<std::uint32_t>& tables_ = tables();
-  loops::KeyRange range_;  // of half keys but 0: most of the tables stays untouched
+  // Most of the tables stays untouched.
+  loops::KeyRange range_;                                         // of upper halves but 0
+  std::array<std::uint64_t, kHalfKeys / kGroup / 64> touched_{};  // groups of chosen halves
 };
 
 // First pass. `key(i)` is the key of element i of the block.

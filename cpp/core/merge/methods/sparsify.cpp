@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <utility>
 
 #include "cpp/core/base/random.h"
 #include "cpp/core/merge/methods/global_trim.h"
@@ -87,6 +88,9 @@ void SparseDifference::start(std::string_view method, const TensorContext& conte
                              Sparsifier sparsifier, bool keep_ties) {
   if (sparsifier == Sparsifier::kRandom) {
     kind_ = Kind::kRandom;
+    const std::uint64_t bytes = (context.elements() / 8 + 1) * context.models();
+    keeps_drawn_ = bytes <= context.keepable && needs_norms();
+    kept_ = keeps_drawn_ ? bytes / context.models() : 0;
   } else if (sparsifier == Sparsifier::kRanked) {
     start_ranked(method, context);
   } else if (sparsifier == Sparsifier::kMagnitude && global_ != nullptr) {
@@ -148,12 +152,11 @@ SparseDifference::Counts SparseDifference::observe_keys(int pass, const Block& b
     out.keys.push_back(counter.take());
     return out;
   }
-  std::array<std::uint32_t, kChunk> found;
+  std::array<std::uint16_t, kChunk> halves;
   for (const LargestElements& cut : cuts_) {
     HalfCounter counter;
     for_keys(block, [&](const std::uint32_t* keys, std::size_t n) {
-      const std::size_t count = loops::find_upper_half(keys, cut.upper(), n, found.data());
-      for (std::size_t i = 0; i < count; ++i) counter.add(keys[found[i]] & 0xffffU, i);
+      counter.add(halves.data(), loops::lower_halves(keys, cut.upper(), n, halves.data()));
     });
     out.keys.push_back(counter.take());
   }
@@ -190,16 +193,26 @@ void SparseDifference::end_keys(int pass, std::span<const std::uint64_t> firsts,
 }
 
 SparseDifference::Counts SparseDifference::observe_norms(const Block& block) const {
-  Counts out;
   constexpr std::size_t kSums = 8;
+  Counts out;
+  out.first = block.first;
   std::array<double, kSums> before{}, after{};
   const Mask kept = mask(block);
   std::array<float, kChunk> all, some;
+  const bool draws = kind_ == Kind::kRandom;
+  out.drawn.resize(draws && keeps_drawn_ ? (block.count + 7) / 8 : 0);
+  std::array<std::uint8_t, kChunk / 8> bits;
   for (std::size_t first = 0; first < block.count; first += kChunk) {
     const std::size_t n = std::min(kChunk, block.count - first);
     differences(block, first, n, all.data());
-    std::copy_n(all.data(), n, some.data());
-    kept.apply(first, n, some.data());
+    if (draws) {
+      std::uint8_t* const drawn = out.drawn.empty() ? bits.data() : out.drawn.data() + first / 8;
+      draw(block.first + first, n, drawn);
+      loops::keep(drawn, n, all.data(), some.data());
+    } else {
+      std::copy_n(all.data(), n, some.data());
+      kept.apply(first, n, some.data());
+    }
     if (rescale_ == Rescale::kL1) {
       loops::add_magnitudes(all.data(), n, before.data());
       loops::add_magnitudes(some.data(), n, after.data());
@@ -220,9 +233,10 @@ SparseDifference::Counts SparseDifference::observe_norms(const Block& block) con
   return out;
 }
 
-void SparseDifference::end_norms(std::span<const Counts* const> blocks) {
+void SparseDifference::end_norms(std::span<Counts* const> blocks) {
   double whole = 0, kept = 0, largest_before = 0, largest_after = 0;
-  for (const Counts* block : blocks) {
+  for (Counts* block : blocks) {
+    if (!block->drawn.empty()) drawn_.emplace_back(block->first, std::move(block->drawn));
     whole += block->before;
     kept += block->after;
     largest_before = std::max(largest_before, static_cast<double>(block->largest_before));
@@ -268,6 +282,12 @@ SparseDifference::Mask SparseDifference::mask(const Block& block) const {
     });
   } else if (kind_ == Kind::kRowCut || kind_ == Kind::kRanked) {
     row_factors(block, out.factors_);
+  } else if (kind_ == Kind::kRandom) {
+    const auto found = std::lower_bound(
+        drawn_.begin(), drawn_.end(), block.first,
+        [](const auto& entry, std::uint64_t first) { return entry.first < first; });
+    const bool known = found != drawn_.end() && found->first == block.first;
+    if (known && 8 * found->second.size() >= block.count) out.drawn_ = found->second.data();
   }
   return out;
 }
@@ -291,8 +311,16 @@ void SparseDifference::Mask::apply(std::size_t first, std::size_t count, float* 
       loops::keep_largest(kept, nullptr, count, values);
       return;
     }
-    case Kind::kRandom:
-      return owner_->keep_random(block_first_ + first, count, values);
+    case Kind::kRandom: {
+      std::array<std::uint8_t, kChunk / 8> bits;
+      for (std::size_t done = 0; done < count; done += kChunk) {
+        const std::size_t n = std::min(kChunk, count - done);
+        if (drawn_ == nullptr) owner_->draw(block_first_ + first + done, n, bits.data());
+        loops::keep(drawn_ == nullptr ? bits.data() : drawn_ + (first + done) / 8, n, values + done,
+                    values + done);
+      }
+      return;
+    }
     case Kind::kRowCut:
     case Kind::kRanked:
       for (std::size_t i = 0; i < count; ++i) {
@@ -303,25 +331,22 @@ void SparseDifference::Mask::apply(std::size_t first, std::size_t count, float* 
   }
 }
 
-void SparseDifference::keep_random(std::uint64_t first, std::size_t count, float* values) const {
+// `bits`: kChunk of them at most.
+void SparseDifference::draw(std::uint64_t first, std::size_t count, std::uint8_t* bits) const {
   constexpr std::uint64_t kOfBytes = std::uint64_t{1} << 63;
   const auto threshold = static_cast<std::uint64_t>(std::ceil(density_ * 0x1p40));
-  if (threshold >> 40 != 0) return;  // all of them
-  const auto last = static_cast<std::uint8_t>(threshold >> 32);
+  if (threshold >> 40 != 0) return static_cast<void>(std::fill_n(bits, (count + 7) / 8, 0xff));
   std::array<std::uint32_t, kChunk / 4 + 1> drawn;
   std::array<std::uint32_t, kChunk> undecided;
-  while (count > 0) {
-    const std::size_t n = std::min(kChunk, count), skipped = first % 4;
-    random_words(key_, model_key_ | kOfBytes, first / 4, (skipped + n + 3) / 4, drawn.data());
-    const auto* bytes = reinterpret_cast<const std::uint8_t*>(drawn.data()) + skipped;
-    const std::size_t found = loops::keep_random(bytes, last, n, values, undecided.data());
-    for (std::size_t u = 0; u < found; ++u) {
-      const std::size_t i = undecided[u];
-      if (random_word(key_, model_key_, first + i) >= (threshold & 0xffffffffU)) values[i] = 0;
-    }
-    first += n;
-    values += n;
-    count -= n;
+  const std::size_t skipped = first % 4;
+  random_words(key_, model_key_ | kOfBytes, first / 4, (skipped + count + 3) / 4, drawn.data());
+  const auto* bytes = reinterpret_cast<const std::uint8_t*>(drawn.data()) + skipped;
+  const std::size_t found =
+      loops::draw(bytes, static_cast<std::uint8_t>(threshold >> 32), count, bits, undecided.data());
+  for (std::size_t u = 0; u < found; ++u) {
+    const std::size_t i = undecided[u];
+    if (random_word(key_, model_key_, first + i) < (threshold & 0xffffffffU)) continue;
+    bits[i / 8] = static_cast<std::uint8_t>(bits[i / 8] & ~(1U << (i % 8)));
   }
 }
 

@@ -21,6 +21,7 @@
 #include <memory>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "cpp/core/merge/method.h"
@@ -51,8 +52,10 @@ class SparseDifference {
 
   // What a block contributes to one pass.
   struct Counts {
-    std::vector<KeyCounts> keys;   // one a cut
-    double before = 0, after = 0;  // sums of |d| or d^2
+    std::uint64_t first = 0;          // index of the block's first element
+    std::vector<KeyCounts> keys;      // one a cut
+    std::vector<std::uint8_t> drawn;  // a bit an element, where it is kept for the output
+    double before = 0, after = 0;     // sums of |d| or d^2
     float largest_before = 0, largest_after = 0;
   };
 
@@ -65,7 +68,8 @@ class SparseDifference {
   void end_keys(int pass, std::span<const std::uint64_t> firsts,
                 std::span<const Counts* const> blocks);
   Counts observe_norms(const Block& block) const;
-  void end_norms(std::span<const Counts* const> blocks);
+  // Takes what the blocks have drawn.
+  void end_norms(std::span<Counts* const> blocks);
 
   // The mask of one block: made once, then asked chunk by chunk.
   class Mask {
@@ -78,12 +82,15 @@ class SparseDifference {
     friend class SparseDifference;
     const SparseDifference* owner_ = nullptr;
     std::uint64_t block_first_ = 0;
-    std::vector<std::size_t> limits_;  // one a cut
-    std::vector<float> factors_;       // one an element: of sparsifiers that look at whole rows
+    std::vector<std::size_t> limits_;      // one a cut
+    const std::uint8_t* drawn_ = nullptr;  // a bit an element, if it is known
+    std::vector<float> factors_;           // one an element: of sparsifiers that look at whole rows
   };
   Mask mask(const Block& block) const;
   // Factor of the kept elements.
   float scale() const noexcept { return scale_; }
+  // Bytes kept from the pass over norms for the output.
+  std::uint64_t kept() const noexcept { return kept_; }
   bool drops_nothing() const noexcept { return kind_ == Kind::kAll; }
 
   // `count` differences of the model from the base, from element `first` of the block on.
@@ -96,7 +103,7 @@ class SparseDifference {
   void for_keys(const Block& block, const Body& body) const;
   void start(std::string_view method, const TensorContext& context, Sparsifier sparsifier,
              bool keep_ties);
-  void keep_random(std::uint64_t first, std::size_t count, float* values) const;
+  void draw(std::uint64_t first, std::size_t count, std::uint8_t* bits) const;
   void start_ranked(std::string_view method, const TensorContext& context);
   void row_factors(const Block& block, std::vector<float>& factors) const;
   void cut_row(std::span<const std::uint64_t> order, float* factors) const;
@@ -123,6 +130,10 @@ class SparseDifference {
     float factor;
   };
   std::vector<Chance> chances_;
+  bool keeps_drawn_ = false;
+  std::uint64_t kept_ = 0;
+  // Of each block: first element, and a bit an element. Drawn once for norms and output where it is small.
+  std::vector<std::pair<std::uint64_t, std::vector<std::uint8_t>>> drawn_;
   std::vector<LargestElements> cuts_;  // what is kept; then, where there are two, what of it is not
   float scale_ = 1;
 };

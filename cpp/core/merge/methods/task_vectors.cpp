@@ -69,10 +69,16 @@ class TaskArithmetic final : public TensorMerge {
       sum = r.round(sum);
       if (convention_.normalize && std::fabs(sum) >= kSmallestDivisor) divisor_ = sum;
     });
+    votes_ = convention_.votes_weighted ? weights_ : std::vector<float>(weights_.size(), 1.0F);
   }
 
   Granularity granularity() const override { return granularity_; }
   int passes() const override { return rank_passes_ + (needs_norms_ ? 1 : 0); }
+  std::uint64_t kept() const override {
+    std::uint64_t bytes = 0;
+    for (const SparseDifference& model : models_) bytes += model.kept();
+    return bytes;
+  }
 
   std::unique_ptr<Partial> observe(int pass, const Block& block) const override {
     auto out = std::make_unique<RankPartial>();
@@ -93,12 +99,12 @@ class TaskArithmetic final : public TensorMerge {
     std::vector<std::uint64_t> firsts;
     for (const auto& partial : partials) firsts.push_back(as_ranks(*partial).first);
     for (std::size_t m = 0; m < models_.size(); ++m) {
-      std::vector<const SparseDifference::Counts*> counts;
+      std::vector<SparseDifference::Counts*> counts;
       for (const auto& partial : partials) counts.push_back(&as_ranks(*partial).models[m]);
       if (pass >= rank_passes_) {
         if (models_[m].needs_norms()) models_[m].end_norms(counts);
       } else if (models_[m].is_ranked()) {
-        models_[m].end_keys(pass, firsts, counts);
+        models_[m].end_keys(pass, firsts, {counts.begin(), counts.end()});
       }
     }
   }
@@ -131,9 +137,7 @@ class TaskArithmetic final : public TensorMerge {
   }
 
  private:
-  static const RankPartial& as_ranks(const Partial& partial) {
-    return static_cast<const RankPartial&>(partial);
-  }
+  static RankPartial& as_ranks(Partial& partial) { return static_cast<RankPartial&>(partial); }
 
   // A sum over the models is one reduction, which torch accumulates in float32.
   void mix_all(const std::vector<float>& differences, std::size_t n, float* mix) const {
@@ -145,26 +149,14 @@ class TaskArithmetic final : public TensorMerge {
   }
 
   void mix_elected(const std::vector<float>& differences, std::size_t n, float* mix) const {
-    std::array<float, kChunk> votes, divisors;
-    std::array<std::uint32_t, kChunk> elected;
-    std::fill_n(votes.data(), n, 0.0F);
-    std::fill_n(divisors.data(), n, 0.0F);
-    std::fill_n(mix, n, 0.0F);
-    const auto vote = [&](std::size_t m) {
-      return convention_.votes_weighted ? weights_[m] : 1.0F;
-    };
-    for (std::size_t m = 0; m < weights_.size(); ++m) {
-      loops::add_product(rounding_, vote(m), differences.data() + m * kChunk, n, votes.data());
-    }
-    const bool zero_is_minus = convention_.global && convention_.global->zero_elects_minus();
-    loops::elect(rounding_, votes.data(), zero_is_minus, n, elected.data());
-    const bool largest = convention_.reduce == Reduce::kMax;
-    for (std::size_t m = 0; m < weights_.size(); ++m) {
-      loops::add_agreeing(rounding_, weights_[m], vote(m), largest, differences.data() + m * kChunk,
-                          elected.data(), n, mix, divisors.data());
-    }
-    const bool divides = convention_.normalize && convention_.reduce == Reduce::kMean;
-    loops::divide_by(rounding_, divides, divisors.data(), n, mix);
+    loops::Election election;
+    election.models = weights_.size();
+    election.weights = weights_.data();
+    election.votes = votes_.data();
+    election.zero_is_minus = convention_.global && convention_.global->zero_elects_minus();
+    election.largest = convention_.reduce == Reduce::kMax;
+    election.divides = convention_.normalize && convention_.reduce == Reduce::kMean;
+    loops::mix_elected(rounding_, election, differences.data(), kChunk, n, mix);
   }
 
   Convention convention_;
@@ -173,7 +165,7 @@ class TaskArithmetic final : public TensorMerge {
   int rank_passes_ = 0;
   bool needs_norms_ = false;
   std::vector<SparseDifference> models_;
-  std::vector<float> weights_;
+  std::vector<float> weights_, votes_;
   float divisor_ = 1;  // of a mix without election
 };
 
