@@ -27,6 +27,11 @@ using tensorfile::ModelFiles;
 
 constexpr const char* kJournalFile = "merge.journal";
 constexpr const char* kRequestFile = "merge.request";
+// In the staging folder: what gets the target's name. Journal and request stay beside it, so that a process
+// killed at any moment leaves either all of them or the complete model alone under its name.
+constexpr const char* kModelFolder = "model";
+// Its name while it changes places with an old model: what is found under it is either of the two.
+constexpr const char* kExchangedFolder = "exchanged";
 constexpr std::uint64_t kMostRequest = std::uint64_t{64} << 20;
 
 // Seconds by phase, in order.
@@ -51,6 +56,30 @@ class Phases {
   double total_ = 0;
 };
 
+void create_folder(const fs::path& folder) {
+  std::error_code failed;
+  if (fs::create_directory(folder, failed) || !failed) return;
+  throw Error(Code::kIoError, "cannot create the folder '" + folder.string() +
+                                  "' for the output: " + failed.message())
+      .at("file", folder.string())
+      .at("errno", failed.value());
+}
+
+// The model in a staging folder becomes the target, and the folder goes.
+void publish_model(const fs::path& staging, const fs::path& target, bool overwrite) {
+  const fs::path model = staging / kModelFolder, exchanged = staging / kExchangedFolder;
+  std::error_code ignored;
+  const bool exchanges = overwrite && fs::exists(target, ignored);
+  if (exchanges) fs::rename(model, exchanged, ignored);
+  try {
+    publish(exchanges ? exchanged : model, target, overwrite);
+  } catch (...) {
+    if (exchanges) fs::rename(exchanged, model, ignored);
+    throw;
+  }
+  fs::remove_all(staging, ignored);
+}
+
 // ---- one run -----------------------------------------------------------------------------------
 
 class Run {
@@ -63,12 +92,13 @@ class Run {
         phases_(phases),
         job_(job),
         staging_(staging_folder(target)),
+        model_(staging_ / kModelFolder),
         outcomes_(prepared.execution.works.size()),
         done_(prepared.execution.works.size()) {}
 
   Json go() {
     check_target(target_, options_.overwrite);
-    make_staging_folder();
+    create_folder(staging_);
     if (!options_.request.empty()) replace_file(staging_ / kRequestFile, options_.request);
     const fs::path file = staging_ / kJournalFile;
     const Json identity = identity_of(prepared_, options_);
@@ -91,34 +121,21 @@ class Run {
   }
 
  private:
-  void make_staging_folder() {
-    std::error_code failed;
-    if (fs::create_directory(staging_, failed) || !failed) return;
-    throw Error(Code::kIoError, "cannot create the folder '" + staging_.string() +
-                                    "' for the output: " + failed.message())
-        .at("file", staging_.string())
-        .at("errno", failed.value());
-  }
-
-  // All but the journal and the request, which are ours already.
-  void empty_staging_folder() {
+  OutputFiles open_output(Journal& journal) {
     std::error_code ignored;
-    for (const auto& entry : fs::directory_iterator(staging_, ignored)) {
-      const fs::path name = entry.path().filename();
-      if (name != kJournalFile && name != kRequestFile) fs::remove_all(entry.path(), ignored);
+    fs::remove_all(staging_ / kExchangedFolder, ignored);
+    // Where there is none it got its name, and lost it since.
+    const bool goes_on = !journal.entries().empty() && fs::is_directory(model_, ignored);
+    if (goes_on) {
+      remove_temporaries(model_);
+      return OutputFiles::reopen(model_, prepared_.layout);
     }
-  }
-
-  OutputFiles open_output(const Journal& journal) {
-    if (!journal.entries().empty()) {
-      remove_temporaries(staging_);
-      return OutputFiles::reopen(staging_, prepared_.layout);
-    }
-    empty_staging_folder();
+    if (!journal.entries().empty()) journal.start_over(identity_of(prepared_, options_));
+    fs::remove_all(model_, ignored);
     try {
-      return OutputFiles::create(staging_, prepared_.layout);
+      create_folder(model_);
+      return OutputFiles::create(model_, prepared_.layout);
     } catch (...) {
-      std::error_code ignored;
       fs::remove_all(staging_, ignored);  // nothing was done in it
       throw;
     }
@@ -182,14 +199,14 @@ class Run {
     Json report = make_report();
     output.sync();
     if (prepared_.layout.shards.size() > 1) {
-      replace_file(staging_ / "model.safetensors.index.json", index_json(prepared_.layout));
+      replace_file(model_ / "model.safetensors.index.json", index_json(prepared_.layout));
     }
     const fs::path name = target_.has_filename() ? target_ : target_.parent_path();
     const auto notes =
-        write_side_files(prepared_, staging_, name.filename().string(), options_, report);
+        write_side_files(prepared_, model_, name.filename().string(), options_, report);
     for (const std::string& note : notes) report["warnings"].push_back(note);
     if (!totals_.statistics.is_null()) {
-      replace_file(staging_ / "merge_statistics.json", totals_.statistics.dump(2) + "\n");
+      replace_file(model_ / "merge_statistics.json", totals_.statistics.dump(2) + "\n");
     }
     output.finish();
     phases_.end("finish");
@@ -198,10 +215,7 @@ class Run {
       report["verified"] = true;
       phases_.end("verify");
     }
-    std::error_code ignored;
-    fs::remove(staging_ / kRequestFile, ignored);
-    publish(staging_, target_, options_.overwrite);
-    fs::remove(target_ / kJournalFile, ignored);
+    publish_model(staging_, target_, options_.overwrite);
     phases_.end("publish");
     report["seconds"] = phases_.json();
     published_ = true;
@@ -212,8 +226,8 @@ class Run {
   // Reads the finished files as any reader of the model would, from the disk as far as the system
   // allows, and compares checksums.
   void verify() {
-    for (const OutputShard& shard : prepared_.layout.shards) forget_cached(staging_ / shard.file);
-    const ModelFiles made = ModelFiles::open(staging_);
+    for (const OutputShard& shard : prepared_.layout.shards) forget_cached(model_ / shard.file);
+    const ModelFiles made = ModelFiles::open(model_);
     for (std::size_t i = 0; i < outcomes_.size(); ++i) {
       job_.progress("verify", i, outcomes_.size());
       const OutputTensor& tensor = prepared_.layout.tensors[i];
@@ -255,7 +269,7 @@ class Run {
   const MergeOptions& options_;
   Phases& phases_;
   Job& job_;
-  const fs::path staging_;
+  const fs::path staging_, model_;
   std::vector<TensorOutcome> outcomes_;
   std::vector<char> done_;
   std::vector<std::string> warnings_;
@@ -421,23 +435,25 @@ ExtractionOptions extraction_options(const Prepared& prepared, const MergeOption
 Json make_adapter(const Prepared& prepared, const fs::path& target, const MergeOptions& options,
                   Phases& phases, Job& job) {
   const fs::path staging = staging_folder(target);
+  const fs::path model = staging / kModelFolder;
   std::error_code ignored;
-  fs::create_directory(staging, ignored);
+  create_folder(staging);
   Json report = head_json(prepared, options);
   try {
     const Journal lock = Journal::create(staging / kJournalFile, identity_of(prepared, options));
+    fs::remove_all(model, ignored);
+    create_folder(model);
     std::vector<const ModelFiles*> models;
-    for (const InputModel& model : prepared.models) models.push_back(&model.files);
+    for (const InputModel& input : prepared.models) models.push_back(&input.files);
     report["adapter"] =
-        extract_adapter(prepared.plan, models, staging, extraction_options(prepared, options), job);
+        extract_adapter(prepared.plan, models, model, extraction_options(prepared, options), job);
     phases.end("extract");
-    replace_file(staging / "mergekit_config.yml", prepared.source);
-    publish(staging, target, options.overwrite);
+    replace_file(model / "mergekit_config.yml", prepared.source);
+    publish_model(staging, target, options.overwrite);
   } catch (const Error& error) {
     if (error.failure().code != Code::kBusy) fs::remove_all(staging, ignored);
     throw;
   }
-  fs::remove(target / kJournalFile, ignored);
   phases.end("finish");
   report["notes"] = prepared.plan.notes;
   report["warnings"] = prepared.warnings;

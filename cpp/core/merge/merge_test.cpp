@@ -467,7 +467,7 @@ class StoppedMerge : public MergeRun {
 };
 
 TEST_F(StoppedMerge, DamagedTensorsAreMadeAgain) {
-  const fs::path part = scratch_ / ".out.merging" / "model.safetensors.part";
+  const fs::path part = scratch_ / ".out.merging" / "model" / "model.safetensors.part";
   std::string bytes = read_file(part);
   for (std::size_t i = bytes.size() - 200; i < bytes.size(); ++i) bytes[i] ^= 1;
   replace_file(part, bytes);
@@ -476,6 +476,32 @@ TEST_F(StoppedMerge, DamagedTensorsAreMadeAgain) {
   options_.resume = false;
   EXPECT_EQ(without_card(toy::contents(scratch_ / "out")),
             without_card(merged(with_base("task_arithmetic"), "again")));
+}
+
+// As a kill leaves it in the instant after the model got its name, or changed places with an old one.
+TEST_F(StoppedMerge, WithoutItsModelItStartsOver) {
+  fs::rename(scratch_ / ".out.merging" / "model", scratch_ / ".out.merging" / "exchanged");
+  const Json report = merge(with_base("task_arithmetic"));
+  EXPECT_EQ(report.at("tensors_resumed"), 0);
+  EXPECT_FALSE(fs::exists(scratch_ / ".out.merging"));
+  options_.resume = false;
+  EXPECT_EQ(without_card(toy::contents(scratch_ / "out")),
+            without_card(merged(with_base("task_arithmetic"), "again")));
+}
+
+TEST_F(StoppedMerge, WhatStandsUnderItsNameIsWhole) {
+  merge(with_base("task_arithmetic"));
+  const Contents whole = toy::contents(scratch_ / "out");
+  EXPECT_EQ(whole.count("merge.journal"), 0);
+  fs::create_directory(scratch_ / ".out.merging");  // left by a kill, with its journal
+  Journal::create(scratch_ / ".out.merging" / "merge.journal", Json::object());
+  EXPECT_EQ(failure(with_base("task_arithmetic")).value().code, Code::kAlreadyExists);
+  EXPECT_EQ(toy::contents(scratch_ / "out"), whole);
+  options_.overwrite = true;
+  options_.resume = false;
+  merge(with_base("task_arithmetic"));
+  EXPECT_EQ(without_card(toy::contents(scratch_ / "out")), without_card(whole));
+  EXPECT_FALSE(fs::exists(scratch_ / ".out.merging"));
 }
 
 TEST_F(StoppedMerge, AnotherRecipeIsRefused) {
