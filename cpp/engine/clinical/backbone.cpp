@@ -68,7 +68,8 @@ MemoryReads read_memory(const at::Tensor& queries, const at::Tensor& history,
   // instead of NaN, whose gradient would spread.
   constexpr double kNowhere = -1e30;
   MemoryReads reads;
-  const at::Tensor query = nn::last_valid(queries, lengths);   // [batch, m]
+  const at::Tensor query = nn::last_valid(queries, lengths);
+  reads.query = query;
   reads.memory_weights = query.matmul(memory.t()).softmax(1);  // [batch, classes]
   reads.fact1 = reads.memory_weights.matmul(memory);           // [batch, m]
 
@@ -146,7 +147,7 @@ at::Tensor Gamenet::forward(const VisitBatch& batch, const train::Step* step) co
       at::cat({diagnoses_gru_->forward(dx, layout), procedures_gru_->forward(px, layout)}, 1);
   const at::Tensor queries = layout.pad(query_->forward(states.relu()));  // [batch, visits, d]
   const MemoryReads reads = read_memory(queries, batch.history, lengths, memory_->forward(step));
-  return logits(at::cat({nn::last_valid(queries, lengths), reads.fact1, reads.fact2}, 1));
+  return logits(at::cat({reads.query, reads.fact1, reads.fact2}, 1));
 }
 
 at::Tensor Gamenet::loss(const VisitBatch& batch, const train::Step& step) const {

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "cpp/engine/clinical/position_encoding.h"
+#include "cpp/engine/nn/summed_rows.h"
 
 namespace theriac::clinical {
 namespace {
@@ -268,21 +269,24 @@ at::Tensor CodeEncoder::encode(const at::Tensor& ids) { return parts_->encode(id
 
 at::Tensor CodeEncoder::pool(const at::Tensor& ids, const at::Tensor& offsets) {
   if (ids.numel() == 0) return at::zeros({offsets.numel() - 1, dim()}, parts_->value_options());
-  // Each distinct code once: of the batch, or of the vocabulary where that is smaller.
-  at::Tensor table, places;  // [distinct, dim], [total]
-  if (ids.numel() >= parts_->size()) {
-    table = parts_->encode({});
-    places = ids;
-  } else {
-    const auto [distinct, inverse, counts] =
-        at::_unique2(ids, /*sorted=*/true, /*return_inverse=*/true);
-    table = parts_->encode(distinct);
-    places = inverse;
+  at::Tensor sum;
+  const auto add = [&](const at::Tensor& table, const at::Tensor& rows) {
+    const at::Tensor part = nn::summed_rows(table, rows, offsets);
+    sum = sum.defined() ? sum + part : part;
+  };
+  if (parts_->options.use_relation) add(parts_->relation, ids);
+  if (parts_->options.use_position) {
+    // Each distinct code once: of the batch, or of the vocabulary where that is smaller.
+    if (ids.numel() >= parts_->size()) {
+      add(parts_->encode_position({}), ids);
+    } else {
+      const auto [distinct, places, counts] =
+          at::_unique2(ids, /*sorted=*/true, /*return_inverse=*/true);
+      add(parts_->encode_position(distinct), places);
+    }
   }
-  constexpr std::int64_t kSum = 0;
-  return std::get<0>(at::embedding_bag(table, places, offsets, /*scale_grad_by_freq=*/false, kSum,
-                                       /*sparse=*/false, /*per_sample_weights=*/{},
-                                       /*include_last_offset=*/true));
+  if (parts_->options.use_id) add(parts_->id_weight, ids);
+  return sum;
 }
 
 at::Tensor CodeEncoder::frozen_table() const {

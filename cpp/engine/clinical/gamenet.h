@@ -23,6 +23,7 @@ struct GamenetShape {
 
 // What a query finds in the memory and in the past (golden numbers: section 12.3).
 struct MemoryReads {
+  at::Tensor query;            // the one that asks: [batch, m]
   at::Tensor memory_weights;   // a: [batch, classes]
   at::Tensor fact1;            // [batch, m]
   at::Tensor history_weights;  // w: [batch, visits], 0 from the last visit on

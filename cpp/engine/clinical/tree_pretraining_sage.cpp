@@ -19,29 +19,6 @@ void reserve_rows(at::Tensor& memory, std::int64_t rows, std::int64_t dim) {
 
 float* values_of(const at::Tensor& matrix) { return matrix.data_ptr<float>(); }
 
-// Element loops run over blocks of a constant length, which the compiler turns into vector
-// instructions at any optimisation level.
-constexpr std::int64_t kLanes = 16;
-
-void add_to(float* __restrict sum, const float* __restrict values, std::int64_t count) {
-  std::int64_t begin = 0;
-  for (; begin + kLanes <= count; begin += kLanes) {
-    for (std::int64_t i = 0; i < kLanes; ++i) sum[begin + i] += values[begin + i];
-  }
-  for (; begin < count; ++begin) sum[begin] += values[begin];
-}
-
-// g = h > 0 ? g * scale : 0
-void pass_positive(float* __restrict g, const float* __restrict h, float scale,
-                   std::int64_t count) {
-  const auto lane = [&](std::int64_t i) { return h[i] > 0 ? g[i] * scale : 0.0F; };
-  std::int64_t begin = 0;
-  for (; begin + kLanes <= count; begin += kLanes) {
-    for (std::int64_t i = begin; i < begin + kLanes; ++i) g[i] = lane(i);
-  }
-  for (; begin < count; ++begin) g[begin] = lane(begin);
-}
-
 // Bits that are set with probability keep / 65536: one block a binary digit, from the last digit
 // that is set (half keeps after one block). `any` and `all` of the lower digits' bits halve the
 // distance to 0 or 1.
@@ -267,9 +244,9 @@ void SageStack::forward_layer(const Shared& shared, int layer, int member) {
     float* a = values_of(state.output) + begin * dim_;
     nn::product(h.from_row(size(begin)), size(end - begin), state.own, a, size(dim_));
     for (std::int64_t row = begin; row < end; ++row, a += dim_) {
-      add_to(a, b, dim_);
+      nn::add({a, size(dim_)}, b);
       const std::int32_t parent = plan.parent_of[size(row)];
-      if (parent >= 0) add_to(a, message + parent * dim_, dim_);
+      if (parent >= 0) nn::add({a, size(dim_)}, message + parent * dim_);
       if (layer < kSageLayers) mask.apply(plan.nodes[size(row)], a, dim_);
     }
   }
@@ -308,9 +285,9 @@ void SageStack::sum_over_children(const Shared& shared, int layer, int member) {
   std::fill_n(bias_sum, columns, 0.0F);
   const float* g = values_of(at_layer(layer).d_output) + first;
   for (std::int64_t row = 0; row < plan.rows[l]; ++row, g += dim_) {
-    add_to(bias_sum, g, columns);
+    nn::add({bias_sum, size(columns)}, g);
     const std::int32_t parent = plan.parent_of[size(row)];
-    if (parent >= 0) add_to(sums + parent * dim_, g, columns);
+    if (parent >= 0) nn::add({sums + parent * dim_, size(columns)}, g);
   }
 }
 
@@ -359,8 +336,8 @@ void SageStack::gradients_below(const Shared& shared, int layer, int member) {
     for (std::int64_t row = begin; row < end; ++row, g += dim_) {
       const std::int32_t place = plan.place_of[size(row)];
       if (place >= 0 && place < plan.parents[l])
-        add_to(g, values_of(through_parents_) + place * dim_, dim_);
-      pass_positive(g, values_of(under.output) + row * dim_, scale, dim_);
+        nn::add({g, size(dim_)}, values_of(through_parents_) + place * dim_);
+      nn::relu_backward({g, size(dim_)}, values_of(under.output) + row * dim_, scale);
     }
   }
 }

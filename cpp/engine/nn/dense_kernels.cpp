@@ -135,6 +135,17 @@ void relu_all(float* x, std::size_t n) {
   const Lanes d;
   map(x, n, [d](auto v) { return hn::Max(v, hn::Zero(d)); });
 }
+void relu_backward_all(float* g, const float* y, float scale, std::size_t n) {
+  const Lanes d;
+  const std::size_t lanes = hn::Lanes(d);
+  const auto factor = hn::Set(d, scale);
+  std::size_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const auto passes = hn::Gt(hn::LoadU(d, y + i), hn::Zero(d));
+    hn::StoreU(hn::IfThenElseZero(passes, hn::Mul(hn::LoadU(d, g + i), factor)), d, g + i);
+  }
+  for (; i < n; ++i) g[i] = y[i] > 0 ? g[i] * scale : 0.0F;
+}
 void tanh_all(float* x, std::size_t n) {
   const Lanes d;
   map(x, n, [d](auto v) { return hn::Tanh(d, v); });
@@ -268,6 +279,7 @@ HWY_EXPORT(add_all);
 HWY_EXPORT(add_scaled_all);
 HWY_EXPORT(dot_all);
 HWY_EXPORT(relu_all);
+HWY_EXPORT(relu_backward_all);
 HWY_EXPORT(tanh_all);
 HWY_EXPORT(sigmoid_all);
 HWY_EXPORT(exp_shifted_all);
@@ -302,6 +314,9 @@ float dot(std::span<const float> x, const float* y) noexcept {
   return HWY_DYNAMIC_DISPATCH(dot_all)(x.data(), y, x.size());
 }
 void relu(std::span<float> x) noexcept { HWY_DYNAMIC_DISPATCH(relu_all)(x.data(), x.size()); }
+void relu_backward(std::span<float> g, const float* y, float scale) noexcept {
+  HWY_DYNAMIC_DISPATCH(relu_backward_all)(g.data(), y, scale, g.size());
+}
 void tanh(std::span<float> x) noexcept { HWY_DYNAMIC_DISPATCH(tanh_all)(x.data(), x.size()); }
 void sigmoid(std::span<float> x) noexcept { HWY_DYNAMIC_DISPATCH(sigmoid_all)(x.data(), x.size()); }
 

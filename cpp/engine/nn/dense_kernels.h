@@ -48,6 +48,8 @@ void add(std::span<float> y, const float* x) noexcept;
 void add_scaled(std::span<float> y, float a, const float* x) noexcept;
 float dot(std::span<const float> x, const float* y) noexcept;
 void relu(std::span<float> x) noexcept;
+// Back through y = scale ReLU(x), dropout included where y is 0: g = scale g where y > 0, else 0.
+void relu_backward(std::span<float> g, const float* y, float scale) noexcept;
 void tanh(std::span<float> x) noexcept;
 void sigmoid(std::span<float> x) noexcept;
 // Numerically stable, in place; an empty span stays empty.

@@ -25,5 +25,18 @@ TEST(DenseKernels, AdamAgreesWithLibTorch) {
   }
 }
 
+TEST(DenseKernels, ReluPassesGradientsWhereItIsPositive) {
+  for (const std::int64_t n : {0, 1, 7, 16, 45}) {
+    const at::Tensor y = at::empty({n}), g = at::empty({n});
+    tensor::fill_uniform(y, -1, 1, 3, "outputs");
+    tensor::fill_uniform(g, -1, 1, 4, "gradients");
+    y.relu_();
+    if (n > 0) y[n - 1] = -0.0F;
+    const at::Tensor expected = at::where(y > 0, g * 2.5F, at::zeros_like(g));
+    relu_backward({g.data_ptr<float>(), static_cast<std::size_t>(n)}, y.data_ptr<float>(), 2.5F);
+    EXPECT_TRUE(at::equal(g, expected)) << n;
+  }
+}
+
 }  // namespace
 }  // namespace theriac::nn

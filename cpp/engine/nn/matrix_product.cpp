@@ -151,6 +151,31 @@ HWY_INLINE void all_panels(const MatrixView& a, std::size_t a_step, std::size_t 
   }
 }
 
+// A panel of a matrix whose columns are contiguous, `stride` apart: rows of a tile become columns.
+void pack_columns(const float* HWY_RESTRICT from, std::size_t stride, std::size_t inner,
+                  float* HWY_RESTRICT to) {
+  std::size_t k = 0;
+#if HWY_TARGET != HWY_SCALAR
+  const hn::FixedTag<float, 4> d;
+  for (; k + 4 <= inner; k += 4, to += 4 * kPanel) {
+    for (std::size_t c = 0; c < kPanel; c += 4) {
+      const float* column = from + c * stride + k;
+      const auto r0 = hn::LoadU(d, column), r1 = hn::LoadU(d, column + stride);
+      const auto r2 = hn::LoadU(d, column + 2 * stride), r3 = hn::LoadU(d, column + 3 * stride);
+      const auto low02 = hn::InterleaveLower(d, r0, r2), low13 = hn::InterleaveLower(d, r1, r3);
+      const auto high02 = hn::InterleaveUpper(d, r0, r2), high13 = hn::InterleaveUpper(d, r1, r3);
+      hn::StoreU(hn::InterleaveLower(d, low02, low13), d, to + c);
+      hn::StoreU(hn::InterleaveUpper(d, low02, low13), d, to + kPanel + c);
+      hn::StoreU(hn::InterleaveLower(d, high02, high13), d, to + 2 * kPanel + c);
+      hn::StoreU(hn::InterleaveUpper(d, high02, high13), d, to + 3 * kPanel + c);
+    }
+  }
+#endif
+  for (; k < inner; ++k, to += kPanel) {
+    for (std::size_t c = 0; c < kPanel; ++c) to[c] = from[c * stride + k];
+  }
+}
+
 void product_all(const MatrixView& left, std::size_t rows, const float* panels, std::size_t inner,
                  std::size_t columns, float* out, std::size_t out_row, bool add) {
   if (add) {
@@ -246,6 +271,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace theriac::nn {
 
+HWY_EXPORT(pack_columns);
 HWY_EXPORT(product_all);
 HWY_EXPORT(product_biased);
 HWY_EXPORT(products_of_columns);
@@ -262,11 +288,20 @@ constexpr auto kInnerStretch = static_cast<std::size_t>(kLongProductStretch);
 void PackedFactor::pack(const MatrixView& matrix, std::size_t inner, std::size_t columns) {
   inner_ = inner;
   columns_ = columns;
-  panels_.resize((columns + kPanel - 1) / kPanel * kPanel * inner);
-  float* to = panels_.data();
+  const std::size_t size = (columns + kPanel - 1) / kPanel * kPanel * inner;
+  if (size > room_) {
+    panels_ = std::make_unique_for_overwrite<float[]>(size);
+    room_ = size;
+  }
+  float* to = panels_.get();
   for (std::size_t j = 0; j < columns; j += kPanel) {
     const std::size_t width = std::min(kPanel, columns - j);
     const MatrixView columns_of_panel = matrix.from_column(j);
+    if (matrix.row_stride == 1 && matrix.rows == nullptr && width == kPanel) {
+      HWY_DYNAMIC_DISPATCH(pack_columns)(columns_of_panel.at, matrix.column_stride, inner, to);
+      to += inner * kPanel;
+      continue;
+    }
     for (std::size_t k = 0; k < inner; ++k, to += kPanel) {
       const float* from = columns_of_panel.row(k);
       if (matrix.column_stride == 1 && width == kPanel) {
@@ -292,7 +327,7 @@ void product(const MatrixView& left, std::size_t rows, const PackedFactor& right
 }
 
 const float* PackedFactor::column(std::size_t j) const noexcept {
-  return panels_.data() + j / kPanel * kPanel * inner_ + j % kPanel;
+  return panels_.get() + j / kPanel * kPanel * inner_ + j % kPanel;
 }
 
 void products_at(const float* row, std::size_t inner, std::span<const float* const> columns,

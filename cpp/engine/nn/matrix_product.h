@@ -8,8 +8,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
-#include <vector>
 
 namespace theriac::nn {
 
@@ -41,12 +41,12 @@ class PackedFactor {
   void pack(const MatrixView& matrix, std::size_t inner, std::size_t columns);
   std::size_t inner() const noexcept { return inner_; }
   std::size_t columns() const noexcept { return columns_; }
-  const float* data() const noexcept { return panels_.data(); }
+  const float* data() const noexcept { return panels_.get(); }
   const float* column(std::size_t j) const noexcept;  // for products_at
 
  private:
-  std::size_t inner_ = 0, columns_ = 0;
-  std::vector<float> panels_;
+  std::size_t inner_ = 0, columns_ = 0, room_ = 0;
+  std::unique_ptr<float[]> panels_;  // every element is written by `pack`
 };
 
 enum class Sum { kReplace, kAdd };

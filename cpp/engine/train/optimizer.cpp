@@ -1,6 +1,10 @@
 #include "cpp/engine/train/optimizer.h"
 
+#include <ATen/Parallel.h>
+
 #include <unordered_map>
+
+#include "cpp/engine/nn/dense_kernels.h"
 
 namespace theriac::train {
 namespace {
@@ -9,8 +13,8 @@ using Parameters = std::vector<at::Tensor>;
 
 // Adam (Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015) and AdamW
 // (Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019) with the usual
-// moments 0.9 and 0.999 and epsilon 1e-8, by LibTorch's fused operators: one pass over memory a
-// step where torch::optim::Adam makes a dozen.
+// moments 0.9 and 0.999 and epsilon 1e-8: one pass over memory a step where torch::optim::Adam makes a
+// dozen. Ours on the CPU, LibTorch's fused operators elsewhere and for weight decay.
 class AdamRule : public UpdateRule {
  public:
   AdamRule(const Parameters& parameters, double rate, double decay, bool decoupled)
@@ -24,14 +28,15 @@ class AdamRule : public UpdateRule {
     for (Slot& slot : slots_) {
       if (!slot.parameter.grad().defined()) continue;
       if (!slot.mean.defined()) slot.begin();
+      ++slot.count;
+      if (update_here(slot)) continue;
       parameters.push_back(slot.parameter);
       gradients.push_back(slot.parameter.grad());
       means.push_back(slot.mean);
       squares.push_back(slot.square);
-      steps.push_back(slot.steps);
+      steps.push_back(slot.steps.fill_(static_cast<double>(slot.count)));
     }
     if (parameters.empty()) return;
-    at::_foreach_add_(steps, 1);
     constexpr double kMean = 0.9, kSquare = 0.999, kEpsilon = 1e-8;
     const auto update = [&](auto rule) {
       rule(parameters, gradients, means, squares, {}, steps, rate_, kMean, kSquare, decay_,
@@ -50,16 +55,15 @@ class AdamRule : public UpdateRule {
   Memory memory(std::size_t parameter) const override {
     const Slot& slot = slots_[parameter];
     if (!slot.mean.defined()) return {};
-    return {static_cast<std::int64_t>(slot.steps.item<float>()),
-            {{"exp_avg", slot.mean}, {"exp_avg_sq", slot.square}}};
+    return {slot.count, {{"exp_avg", slot.mean}, {"exp_avg_sq", slot.square}}};
   }
 
   void remember(std::size_t parameter, const Memory& memory) override {
     Slot& slot = slots_[parameter];
-    slot = Slot{slot.parameter, {}, {}, {}};
+    slot = Slot{slot.parameter, {}, {}, {}, 0};
     if (memory.steps == 0) return;
     slot.begin();
-    slot.steps.fill_(static_cast<double>(memory.steps));
+    slot.count = memory.steps;
     slot.mean.copy_(memory.moments.at(0).second);
     slot.square.copy_(memory.moments.at(1).second);
   }
@@ -68,12 +72,31 @@ class AdamRule : public UpdateRule {
   struct Slot {
     at::Tensor parameter, mean, square;
     at::Tensor steps;  // float, as the operators want it; exact to 2^24 steps
+    std::int64_t count = 0;
     void begin() {
       mean = at::zeros_like(parameter, parameter.options().requires_grad(false));
       square = at::zeros_like(mean);
       steps = at::zeros({}, mean.options().dtype(at::kFloat));
     }
   };
+  // Whether our own pass applies; then it is done.
+  bool update_here(Slot& slot) const {
+    constexpr std::int64_t kGrain = 1 << 15;
+    const at::Tensor& p = slot.parameter;
+    if (!p.is_cpu() || p.scalar_type() != at::kFloat || !p.is_contiguous() || decay_ != 0)
+      return false;
+    const at::Tensor gradient = p.grad().contiguous();
+    const auto* g = gradient.const_data_ptr<float>();
+    auto *mean = slot.mean.mutable_data_ptr<float>(),
+         *square = slot.square.mutable_data_ptr<float>(), *values = p.mutable_data_ptr<float>();
+    at::parallel_for(0, p.numel(), kGrain, [&](std::int64_t first, std::int64_t last) {
+      nn::adam_update(g + first, rate_, static_cast<std::uint64_t>(slot.count),
+                      static_cast<std::size_t>(last - first), mean + first, square + first,
+                      values + first);
+    });
+    return true;
+  }
+
   double rate_, decay_;
   bool decoupled_;
   std::vector<Slot> slots_;
