@@ -31,7 +31,7 @@ class AdamRule : public UpdateRule {
       ++slot.count;
       if (update_here(slot)) continue;
       parameters.push_back(slot.parameter);
-      gradients.push_back(slot.parameter.grad());
+      gradients.push_back(slot.parameter.grad().contiguous());  // it reads them as if they were
       means.push_back(slot.mean);
       squares.push_back(slot.square);
       steps.push_back(slot.steps.fill_(static_cast<double>(slot.count)));
