@@ -14,7 +14,8 @@ using testing::Not;
 
 std::vector<std::string> texts(const Cohort& cohort, Field field, std::int64_t visit) {
   std::vector<std::string> out;
-  for (const std::int32_t id : cohort.visit(visit).field(field)) {
+  const VisitView view = cohort.visit(visit);
+  for (const std::int32_t id : view.field(field)) {
     out.push_back(cohort.vocabulary(field).code(id).text);
   }
   return out;

@@ -109,7 +109,8 @@ void MappedCohort::map_field(Field field, const data::Vocabulary& vocabulary) {
   }
 
   for (std::int64_t v = 0; v < cohort_->visits(); ++v) {
-    for (std::int32_t id : cohort_->visit(v).field(field)) {
+    const data::VisitView visit = cohort_->visit(v);
+    for (const std::int32_t id : visit.field(field)) {
       const std::int32_t our = ours[static_cast<std::size_t>(id)];
       if (our >= 0) {
         known_[f].ids.push_back(our);
