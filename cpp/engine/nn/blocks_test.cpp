@@ -54,6 +54,62 @@ std::vector<std::vector<double>> by_hand(const Gru& gru, const at::Tensor& x) {
   return outputs;
 }
 
+// Gradients of sum(weights * forward()) for each of the module's parameters, in their order.
+template <class Forward>
+std::vector<at::Tensor> gradients_of(torch::nn::Module& module, const Forward& forward) {
+  module.zero_grad();
+  const at::Tensor out = forward();
+  const at::Tensor weights = at::empty(out.sizes());
+  tensor::fill_uniform(weights, -1, 1, 9, "weights");
+  (out * weights.to(out.scalar_type())).sum().backward();
+  std::vector<at::Tensor> result;
+  for (const at::Tensor& parameter : module.parameters())
+    result.push_back(parameter.grad().to(at::kFloat));
+  return result;
+}
+
+// What is fused for float32 on the CPU beside LibTorch's operators, which float64 takes.
+TEST(Linear, FusedAgreesWithDoubles) {
+  for (const std::int64_t rows : {0, 1, 7, 300}) {
+    Linear layer(45, 33, 3, "layer"), doubles(45, 33, 3, "layer");
+    doubles->to(at::kDouble);
+    const at::Tensor x = at::empty({rows, 45});
+    tensor::fill_uniform(x, -1, 1, 4, "x");
+    const at::Tensor ours = x.clone().requires_grad_(), theirs = x.to(at::kDouble).requires_grad_();
+    EXPECT_TRUE(
+        at::allclose(layer->forward(ours).to(at::kDouble), doubles->forward(theirs), 1e-5, 1e-5));
+    const auto a = gradients_of(*layer, [&] { return layer->forward(ours); });
+    const auto b = gradients_of(*doubles, [&] { return doubles->forward(theirs); });
+    for (std::size_t i = 0; i < a.size(); ++i)
+      EXPECT_TRUE(at::allclose(a[i], b[i], 1e-4, 1e-4)) << i;
+    EXPECT_TRUE(at::allclose(ours.grad(), theirs.grad().to(at::kFloat), 1e-5, 1e-5)) << rows;
+  }
+}
+
+TEST(GraphConvolution, FusedAgreesWithDoubles) {
+  const at::Tensor adjacency = at::empty({37, 37});
+  tensor::fill_uniform(adjacency, 0, 1, 5, "adjacency");  // not symmetric
+  for (const bool drops : {false, true}) {
+    GraphConvolution layer(adjacency, 24, 0.4, 3, "graph"), doubles(adjacency, 24, 0.4, 3, "graph");
+    doubles->to(at::kDouble);
+    const auto generator = [&]() -> std::optional<at::Generator> {
+      if (!drops) return std::nullopt;
+      return tensor::make_generator(7, "dropout", 0);
+    };
+    const at::Tensor expected = doubles->forward(generator());
+    EXPECT_TRUE(at::allclose(layer->forward(generator()).to(at::kDouble), expected, 1e-5, 1e-5));
+    {
+      const at::NoGradGuard no_grad;
+      EXPECT_TRUE(at::allclose(layer->forward(generator()).to(at::kDouble), expected, 1e-5, 1e-5));
+    }
+    const auto a = gradients_of(*layer, [&] { return layer->forward(generator()); });
+    const auto b = gradients_of(*doubles, [&] { return doubles->forward(generator()); });
+    ASSERT_EQ(a.size(), 4);
+    for (std::size_t i = 0; i < a.size(); ++i)
+      EXPECT_TRUE(at::allclose(a[i], b[i], 1e-4, 1e-4)) << i;
+  }
+}
+
 TEST(Gru, FollowsTheRecurrence) {
   const Gru gru(3, 2, 1, "gru");
   const at::Tensor x = filled({1, 4, 3}, "x");

@@ -1,13 +1,11 @@
 #include "cpp/engine/nn/gru.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 
 #include "cpp/engine/nn/dense_kernels.h"
-#include "cpp/engine/nn/matrix_product.h"
+#include "cpp/engine/nn/tensor_product.h"
 
 namespace theriac::nn {
 namespace {
@@ -81,63 +79,10 @@ float* row(const at::Tensor& tensor, std::int64_t index) {
   return tensor.mutable_data_ptr<float>() + index * tensor.size(1);
 }
 
-MatrixView view(const at::Tensor& matrix) {
-  return {matrix.const_data_ptr<float>(), static_cast<std::size_t>(matrix.stride(0)),
-          static_cast<std::size_t>(matrix.stride(1))};
-}
-
-// A weight [out, in], repacked for `x W^T` (forward) or `gradient W` (backward).
-enum class Way { kForward, kBackward };
-PackedFactor packed(const at::Tensor& weight, Way way) {
-  const MatrixView matrix = view(weight);
-  const auto out = static_cast<std::size_t>(weight.size(0));
-  const auto in = static_cast<std::size_t>(weight.size(1));
-  PackedFactor factor;
-  if (way == Way::kForward) {
-    factor.pack(matrix.transposed(), in, out);
-  } else {
-    factor.pack(matrix, out, in);
-  }
-  return factor;
-}
-
-// Least multiply-adds that are worth another thread.
-constexpr std::int64_t kWorkOfAThread = 1 << 21;
-
-// out (+)= left factor, for `rows` contiguous rows of both.
-void multiply_rows(const float* left, std::int64_t rows, const PackedFactor& factor, float* out,
-                   Sum sum) {
-  const auto work = static_cast<std::int64_t>(factor.inner() * factor.columns());
-  const std::int64_t grain =
-      std::max<std::int64_t>(kWorkOfAThread / std::max<std::int64_t>(work, 1), 6);
-  at::parallel_for(0, rows, grain, [&](std::int64_t first, std::int64_t last) {
-    product({left + first * static_cast<std::int64_t>(factor.inner()), factor.inner(), 1},
-            static_cast<std::size_t>(last - first), factor,
-            out + first * static_cast<std::int64_t>(factor.columns()), factor.columns(), sum);
-  });
-}
-
 void fill_rows(const at::Tensor& bias, std::int64_t rows, float* out) {
   const auto* values = bias.const_data_ptr<float>();
   for (std::int64_t r = 0; r < rows; ++r, out += bias.numel())
     std::copy_n(values, bias.numel(), out);
-}
-
-// gradient^T inputs: of a weight [out, in] over all rows. [out, in]
-at::Tensor weight_gradient(const at::Tensor& gradient, const at::Tensor& inputs) {
-  const std::int64_t in = inputs.size(1);
-  const at::Tensor out = gradient.new_empty({gradient.size(1), in});
-  const std::int64_t work = gradient.size(0) * gradient.size(1);
-  const std::int64_t grain =
-      std::max<std::int64_t>(kWorkOfAThread / std::max<std::int64_t>(work, 1), 16);
-  at::parallel_for(0, in, grain, [&](std::int64_t first, std::int64_t last) {
-    PackedFactor scratch;
-    long_product(view(gradient).transposed(), static_cast<std::size_t>(gradient.size(1)),
-                 view(inputs).from_column(static_cast<std::size_t>(first)),
-                 static_cast<std::size_t>(gradient.size(0)), static_cast<std::size_t>(last - first),
-                 out.mutable_data_ptr<float>() + first, static_cast<std::size_t>(in), scratch);
-  });
-  return out;
 }
 
 // One product over all tokens for the input's share, one per step for the state's, and one fused
@@ -152,9 +97,8 @@ class FusedGru : public torch::autograd::Function<FusedGru> {
     const std::int64_t hidden = weight_hh.size(1);
     const at::Tensor x = input.index_select(0, ragged.order);
     const at::Tensor input_gates = input.new_empty({ragged.tokens(), 3 * hidden});
-    fill_rows(bias_ih, ragged.tokens(), row(input_gates, 0));
-    multiply_rows(row(x, 0), ragged.tokens(), packed(weight_ih, Way::kForward), row(input_gates, 0),
-                  Sum::kAdd);
+    multiply_rows(row(x, 0), ragged.tokens(), packed(weight_ih, Way::kForward), bias_ih,
+                  row(input_gates, 0));
     const at::Tensor saved = input.new_empty({ragged.tokens(), 4 * hidden});
     const at::Tensor states = input.new_empty({ragged.tokens(), hidden});
     const at::Tensor start_state = input.new_zeros({ragged.widest(), hidden});
@@ -164,8 +108,11 @@ class FusedGru : public torch::autograd::Function<FusedGru> {
       const std::int64_t rows = ragged.active[s], start = ragged.starts[s];
       const at::Tensor& before_all = s == 0 ? start_state : states;
       const float* before = row(before_all, s == 0 ? 0 : ragged.starts[s - 1]);
-      fill_rows(bias_hh, rows, row(hidden_gates, 0));
-      if (s > 0) multiply_rows(before, rows, state_weight, row(hidden_gates, 0), Sum::kAdd);
+      if (s == 0) {
+        fill_rows(bias_hh, rows, row(hidden_gates, 0));  // the state before is 0
+      } else {
+        multiply_rows(before, rows, state_weight, bias_hh, row(hidden_gates, 0));
+      }
       gru_forward(row(input_gates, start), row(hidden_gates, 0), before,
                   static_cast<std::size_t>(rows), static_cast<std::size_t>(hidden),
                   row(saved, start), row(states, start));
@@ -199,32 +146,25 @@ class FusedGru : public torch::autograd::Function<FusedGru> {
       // What reaches the state before: directly, and through W_hh.
       float* state_gradient = row(from_outputs, ragged.starts[s - 1]);
       add({state_gradient, static_cast<std::size_t>(rows * hidden)}, row(to_before, 0));
-      multiply_rows(row(hidden_gates, start), rows, state_weight, state_gradient, Sum::kAdd);
+      add_multiplied_rows(row(hidden_gates, start), rows, state_weight, state_gradient);
     }
     const std::int64_t first = ragged.widest();  // tokens whose state before is 0
     const at::Tensor later = hidden_gates.narrow(0, first, ragged.tokens() - first);
     at::Tensor to_input;
     if (context->needs_input_grad(0)) {
       const at::Tensor in_order = at::empty_like(x);
-      multiply_rows(row(input_gates, 0), ragged.tokens(), packed(weight_ih, Way::kBackward),
-                    row(in_order, 0), Sum::kReplace);
+      multiply_rows(row(input_gates, 0), ragged.tokens(), packed(weight_ih, Way::kBackward), {},
+                    row(in_order, 0));
       to_input = at::empty_like(x).index_copy_(0, ragged.order, in_order);
     }
     return {to_input,
-            weight_gradient(input_gates, x),
-            weight_gradient(later, states_before(states, ragged)),
+            transposed_product(input_gates, x),
+            transposed_product(later, states_before(states, ragged)),
             input_gates.sum(0),
             hidden_gates.sum(0),
             at::Tensor()};
   }
 };
-
-bool fused_applies(const GruWeights& w, const at::Tensor& input) {
-  for (const at::Tensor& tensor : {input, w.weight_ih, w.weight_hh, w.bias_ih, w.bias_hh}) {
-    if (!tensor.is_cpu() || tensor.scalar_type() != at::kFloat) return false;
-  }
-  return true;
-}
 
 }  // namespace
 
@@ -260,7 +200,8 @@ at::Tensor gru(const GruWeights& w, const at::Tensor& tokens, const StepLayout& 
                                             ", " + std::to_string(w.weight_ih.size(1)) + "]");
   }
   if (layout.tokens() == 0) return tokens.new_zeros({0, w.weight_hh.size(1)});
-  if (!fused_applies(w, tokens)) return composed_gru(w, tokens, layout, reading);
+  if (!are_host_floats({tokens, w.weight_ih, w.weight_hh, w.bias_ih, w.bias_hh}))
+    return composed_gru(w, tokens, layout, reading);
   return FusedGru::apply(tokens, w.weight_ih, w.weight_hh, w.bias_ih, w.bias_hh,
                          Ragged(layout, reading));
 }
