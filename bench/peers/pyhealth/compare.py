@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """PyHealth 1.1.6 beside Theriac: one training epoch and one-patient inference of GAMENet and RETAIN, on the same cohort, in the
-same run, one thread each. Prints medians (of epochs, and of single calls), 99th percentiles and ratios.
+same run, by turns, one thread each. Prints medians (of epochs, and of single calls), 99th percentiles and ratios.
 
     bench/peers/pyhealth/make_environment.sh ENV
     ENV/bin/python bench/peers/pyhealth/compare.py --theriac build/bench/bin/theriac --bench build/bench/bench/recommend_bench --work build/peers
@@ -107,6 +107,7 @@ def main():
     parser.add_argument("--work", required=True, type=pathlib.Path)
     parser.add_argument("--patients", type=int, default=600)
     parser.add_argument("--calls", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=5, help="of each program, by turns; medians of them and of their ratios")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     # recommend_bench also goes around the ABI, so it must find the engine by itself.
@@ -122,10 +123,13 @@ def main():
     print(f"{arguments.patients} generated patients, {len(samples)} samples, d = 128, batch 32, one thread")
     print(f"{'model':<10}{'epoch s, PyHealth':>18}{'ours':>9}{'ratio':>8}{'one patient us, PyHealth (p99)':>34}{'ours (p99)':>20}{'ratio':>8}")
     for name in ("gamenet", "retain"):
-        peer_epoch, peer_median, peer_p99 = time_peer(name, dataset, arguments.calls)
-        our_epoch, our_median, our_p99 = time_ours(arguments, name, data)
-        print(f"{name:<10}{peer_epoch:>18.2f}{our_epoch:>9.2f}{peer_epoch / our_epoch:>8.1f}{f'{peer_median:.0f} ({peer_p99:.0f})':>34}"
-              f"{f'{our_median:.1f} ({our_p99:.1f})':>20}{peer_median / our_median:>8.1f}")
+        # By turns: the machine's own speed changes from minute to minute.
+        rounds = [(time_peer(name, dataset, arguments.calls), time_ours(arguments, name, data)) for _ in range(arguments.rounds)]
+        (peer_epoch, peer_median, peer_p99), (our_epoch, our_median, our_p99) = (
+            [statistics.median(column) for column in zip(*side)] for side in zip(*rounds))
+        epochs, patients = (statistics.median(peer[i] / ours[i] for peer, ours in rounds) for i in (0, 1))
+        print(f"{name:<10}{peer_epoch:>18.2f}{our_epoch:>9.2f}{epochs:>8.1f}{f'{peer_median:.0f} ({peer_p99:.0f})':>34}"
+              f"{f'{our_median:.1f} ({our_p99:.1f})':>20}{patients:>8.1f}", flush=True)
 
 
 if __name__ == "__main__":
