@@ -6,6 +6,8 @@
 
 #include "cpp/engine/clinical/gamenet.h"
 #include "cpp/engine/clinical/retain.h"
+#include "cpp/engine/nn/dense_kernels.h"
+#include "cpp/engine/nn/tensor_product.h"
 
 namespace theriac::clinical {
 
@@ -62,23 +64,109 @@ FrozenLinearParts frozen_parts(const nn::Linear& linear) {
 // ----------------------------------------------------------------------------------------------
 // GAMENet
 
-MemoryReads read_memory(const at::Tensor& queries, const at::Tensor& history,
-                        const at::Tensor& lengths, const at::Tensor& memory) {
+namespace {
+
+// Attention of a row's last query over its earlier visits, and what was given there: one pass each
+// way instead of some thirty operators on short rows.
+class Recall : public torch::autograd::Function<Recall> {
+ public:
+  // queries [batch, visits, m], query [batch, m], history [batch, visits, classes], lengths int64
+  // [batch] -> sums of the past rows [batch, classes] and their weights [batch, visits], which no
+  // gradient comes back through.
+  static torch::autograd::variable_list forward(torch::autograd::AutogradContext* context,
+                                                const at::Tensor& queries, const at::Tensor& query,
+                                                const at::Tensor& history,
+                                                const at::Tensor& lengths) {
+    const at::Tensor recalled = history.new_zeros({history.size(0), history.size(2)});
+    const at::Tensor weights = history.new_zeros({history.size(0), history.size(1)});
+    for_each_past(lengths, history.size(1), [&](std::int64_t row, std::size_t past) {
+      const std::span<float> w(values(weights, row), past);
+      for (std::size_t t = 0; t < past; ++t)
+        w[t] = nn::dot(span(query, row), visit(queries, row, t));
+      nn::softmax(w);
+      for (std::size_t t = 0; t < past; ++t)
+        nn::add_scaled(span(recalled, row), w[t], visit(history, row, t));
+    });
+    context->save_for_backward({queries, query, history, lengths, weights});
+    context->mark_non_differentiable({weights});
+    return {recalled, weights};
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 torch::autograd::variable_list gradients) {
+    const auto kept = context->get_saved_variables();
+    const at::Tensor &queries = kept[0], &query = kept[1], &history = kept[2], &weights = kept[4];
+    const at::Tensor gradient = gradients[0].contiguous();
+    const at::Tensor to_queries = at::zeros_like(queries), to_query = at::zeros_like(query);
+    std::vector<float> scores(static_cast<std::size_t>(history.size(1)));
+    for_each_past(kept[3], history.size(1), [&](std::int64_t row, std::size_t past) {
+      const float* w = values(weights, row);
+      float mean = 0;
+      for (std::size_t t = 0; t < past; ++t) {
+        scores[t] = nn::dot(span(gradient, row), visit(history, row, t));
+        mean += w[t] * scores[t];
+      }
+      for (std::size_t t = 0; t < past; ++t) {
+        const float score = w[t] * (scores[t] - mean);
+        nn::add_scaled(span(to_query, row), score, visit(queries, row, t));
+        nn::add_scaled({visit(to_queries, row, t), static_cast<std::size_t>(query.size(1))}, score,
+                       values(query, row));
+      }
+    });
+    return {to_queries, to_query, at::Tensor(), at::Tensor()};
+  }
+
+ private:
+  // Calls body(row, past visits) for rows that have any.
+  template <class Body>
+  static void for_each_past(const at::Tensor& lengths, std::int64_t visits, const Body& body) {
+    const auto* length = lengths.const_data_ptr<std::int64_t>();
+    for (std::int64_t row = 0; row < lengths.numel(); ++row) {
+      const std::int64_t past = std::min(length[row], visits) - 1;
+      if (past > 0) body(row, static_cast<std::size_t>(past));
+    }
+  }
+  static float* values(const at::Tensor& matrix, std::int64_t row) {
+    return matrix.mutable_data_ptr<float>() + row * matrix.size(1);
+  }
+  static std::span<float> span(const at::Tensor& matrix, std::int64_t row) {
+    return {values(matrix, row), static_cast<std::size_t>(matrix.size(1))};
+  }
+  static float* visit(const at::Tensor& visits, std::int64_t row, std::size_t t) {
+    return visits.mutable_data_ptr<float>() +
+           (row * visits.size(1) + static_cast<std::int64_t>(t)) * visits.size(2);
+  }
+};
+
+// The same by LibTorch's operators: {recalled, weights}.
+torch::autograd::variable_list composed_recall(const at::Tensor& queries, const at::Tensor& query,
+                                               const at::Tensor& history,
+                                               const at::Tensor& lengths) {
   // Far below any score, yet finite: a patient without a past gets weights that are multiplied away
   // instead of NaN, whose gradient would spread.
   constexpr double kNowhere = -1e30;
+  const at::Tensor past = nn::valid_steps(lengths - 1, queries.size(1));    // [batch, visits]
+  const at::Tensor scores = queries.matmul(query.unsqueeze(2)).squeeze(2);  // [batch, visits]
+  const at::Tensor weights = scores.masked_fill(past.logical_not(), kNowhere).softmax(1) * past;
+  return {weights.unsqueeze(1).bmm(history).squeeze(1), weights};
+}
+
+}  // namespace
+
+MemoryReads read_memory(const at::Tensor& queries, const at::Tensor& history,
+                        const at::Tensor& lengths, const at::Tensor& memory) {
   MemoryReads reads;
   const at::Tensor query = nn::last_valid(queries, lengths);
   reads.query = query;
   reads.memory_weights = query.matmul(memory.t()).softmax(1);  // [batch, classes]
   reads.fact1 = reads.memory_weights.matmul(memory);           // [batch, m]
 
-  const at::Tensor past = nn::valid_steps(lengths - 1, queries.size(1));    // [batch, visits]
-  const at::Tensor scores = queries.matmul(query.unsqueeze(2)).squeeze(2);  // [batch, visits]
-  reads.history_weights = scores.masked_fill(past.logical_not(), kNowhere).softmax(1) * past;
-  const at::Tensor recalled =
-      reads.history_weights.unsqueeze(1).bmm(history).squeeze(1);  // u: [batch, classes]
-  reads.fact2 = at::where(lengths.gt(1).unsqueeze(1), recalled.matmul(memory), reads.fact1);
+  const bool fused = nn::are_host_floats({queries, history}) && lengths.is_cpu();
+  const auto recall =
+      fused ? Recall::apply(queries.contiguous(), query, history.contiguous(), lengths.contiguous())
+            : composed_recall(queries, query, history, lengths);
+  reads.history_weights = recall[1];
+  reads.fact2 = at::where(lengths.gt(1).unsqueeze(1), recall[0].matmul(memory), reads.fact1);
   return reads;
 }
 

@@ -183,6 +183,31 @@ TEST(Gamenet, GoldenReads) {  // medication.md section 12.3
   expect(reads.fact2, {1, .377541});
 }
 
+// One pass in float32 on the CPU, LibTorch's operators in float64.
+TEST(Gamenet, ReadsOfFloatsAgreeWithDoubles) {
+  const auto random = [](at::IntArrayRef shape, const char* purpose) {
+    const at::Tensor out = at::empty(shape);
+    tensor::fill_uniform(out, -1, 1, 5, purpose);
+    return out;
+  };
+  const at::Tensor lengths = at::tensor({4, 1, 3, 2}, at::kLong);
+  const at::Tensor history = random({4, 4, 9}, "history").gt(0).to(at::kFloat);
+  const at::Tensor weights = random({4, 9}, "weights");
+  std::vector<at::Tensor> found[2];
+  for (const bool doubles : {false, true}) {
+    const auto type = doubles ? at::kDouble : at::kFloat;
+    const at::Tensor queries = random({4, 4, 9}, "queries").to(type).requires_grad_();
+    const at::Tensor memory = random({9, 9}, "memory").to(type).requires_grad_();
+    const MemoryReads reads = read_memory(queries, history.to(type), lengths, memory);
+    (reads.fact2 * weights.to(type)).sum().backward();
+    found[doubles ? 1 : 0] = {reads.fact1, reads.fact2, reads.history_weights, queries.grad(),
+                              memory.grad()};
+  }
+  for (std::size_t i = 0; i < found[0].size(); ++i) {
+    EXPECT_TRUE(at::allclose(found[0][i].to(at::kDouble), found[1][i], 1e-5, 1e-6)) << i;
+  }
+}
+
 TEST(Gamenet, FirstVisitRemembersTheMemory) {
   const at::Tensor queries =
       at::tensor({1.F, 0.F, 9.F, 9.F}).view({1, 2, 2});  // one visit, one of padding
