@@ -158,15 +158,17 @@ MemoryReads read_memory(const at::Tensor& queries, const at::Tensor& history,
   MemoryReads reads;
   const at::Tensor query = nn::last_valid(queries, lengths);
   reads.query = query;
-  reads.memory_weights = query.matmul(memory.t()).softmax(1);  // [batch, classes]
-  reads.fact1 = reads.memory_weights.matmul(memory);           // [batch, m]
+  reads.memory_weights =
+      nn::matrix_product(query, memory, nn::Way::kForward).softmax(1);  // [batch, classes]
+  reads.fact1 = nn::matrix_product(reads.memory_weights, memory, nn::Way::kBackward);  // [batch, m]
 
   const bool fused = nn::are_host_floats({queries, history}) && lengths.is_cpu();
   const auto recall =
       fused ? Recall::apply(queries.contiguous(), query, history.contiguous(), lengths.contiguous())
             : composed_recall(queries, query, history, lengths);
   reads.history_weights = recall[1];
-  reads.fact2 = at::where(lengths.gt(1).unsqueeze(1), recall[0].matmul(memory), reads.fact1);
+  reads.fact2 = at::where(lengths.gt(1).unsqueeze(1),
+                          nn::matrix_product(recall[0], memory, nn::Way::kBackward), reads.fact1);
   return reads;
 }
 

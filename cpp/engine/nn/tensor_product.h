@@ -32,4 +32,8 @@ void add_multiplied_rows(const float* left, std::int64_t rows, const PackedFacto
 // [out, in].
 at::Tensor transposed_product(const at::Tensor& left, const at::Tensor& right);
 
+// a b, or a b^T (Way::kForward, as a layer's weight is used); a [n, k]. Gradients reach both. By
+// LibTorch's operators where a tensor is not in host memory as float32.
+at::Tensor matrix_product(const at::Tensor& a, const at::Tensor& b, Way way);
+
 }  // namespace theriac::nn
