@@ -10,11 +10,13 @@ NAME keeps only the programs whose name contains it. Exit status 1 if anything f
 import argparse
 import json
 import os
+import pathlib
 import re
 import subprocess
 import sys
 import time
 
+DATA = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"  # where THERIAC_DATA_DIR names no other folder
 PLAIN = re.compile(r"^(?:\w+: )?(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", re.M)
 GTEST_PASSED = re.compile(r"^\[  PASSED  \] (\d+) tests?\.", re.M)
 GTEST_FAILED = re.compile(r"^\[  FAILED  \] (\d+) tests?, listed below", re.M)
@@ -74,6 +76,8 @@ def main():
     parser.add_argument("--release", help="optimised folder: programs labelled 'release'")
     parser.add_argument("names", nargs="*")
     arguments = parser.parse_args()
+    if DATA.is_dir():
+        os.environ.setdefault("THERIAC_DATA_DIR", str(DATA))
     totals = [0, 0, 0]
     for folder, label in ((arguments.build, ""), (arguments.tsan, "thread"), (arguments.release, "release")):
         if not folder:
