@@ -4,7 +4,7 @@
 //     merge_floor OUT PASSES PIECE_BYTES MEGABYTES_OUT IN...      prints seconds
 //
 // All inputs are read at equal offsets, PASSES times region by region (a region: 64 MiB, about a large tensor's
-// share of the page cache); after the last pass the output's part follows. The output is allocated before and synced after.
+// share of the page cache); after the last pass the output's part follows. The output is allocated before, and synced as it grows.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -15,14 +15,17 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "cpp/core/merge/background_sync.h"
+
 namespace {
 
 constexpr std::uint64_t kRegion = std::uint64_t{64} << 20;
-constexpr std::uint64_t kWriteback = std::uint64_t{32} << 20;
+constexpr std::uint64_t kSyncEvery = std::uint64_t{16} << 20;  // as the merge does
 
 [[noreturn]] void die(const char* what) {
   std::perror(what);
@@ -33,7 +36,8 @@ struct Plan {
   int output = -1;
   std::vector<int> inputs;
   std::uint64_t passes = 1, piece = 0, in_bytes = 0, out_bytes = 0;
-  std::atomic<std::uint64_t> next{0}, written{0};
+  std::atomic<std::uint64_t> next{0};
+  std::unique_ptr<theriac::merge::BackgroundSync> sync;
 };
 
 void work(Plan& plan) {
@@ -52,10 +56,7 @@ void work(Plan& plan) {
     if (in_region / pieces + 1 < plan.passes || offset >= plan.out_bytes) continue;
     const std::uint64_t write = std::min(size, plan.out_bytes - offset);
     if (::pwrite(plan.output, memory.data(), write, static_cast<off_t>(offset)) < 0) die("write");
-    const std::uint64_t before = plan.written.fetch_add(write);
-    if (before / kWriteback != (before + write) / kWriteback) {
-      ::sync_file_range(plan.output, 0, 0, SYNC_FILE_RANGE_WRITE);
-    }
+    plan.sync->wrote(0, write);
   }
 }
 
@@ -80,11 +81,14 @@ int main(int argc, char** argv) {
   plan.output = ::open(argv[1], O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (plan.output < 0) die(argv[1]);
   if (::posix_fallocate(plan.output, 0, static_cast<off_t>(plan.out_bytes)) != 0) die("allocate");
+  plan.sync =
+      std::make_unique<theriac::merge::BackgroundSync>(std::vector<int>{plan.output}, kSyncEvery);
   std::vector<std::thread> threads;
   for (unsigned i = 0; i < std::max(1U, std::thread::hardware_concurrency()); ++i) {
     threads.emplace_back([&plan] { work(plan); });
   }
   for (std::thread& thread : threads) thread.join();
+  if (plan.sync->stop()) die("sync");
   if (::fdatasync(plan.output) != 0) die("sync");
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - started;
   std::printf("%.3f\n", seconds.count());

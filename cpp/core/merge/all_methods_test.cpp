@@ -89,6 +89,7 @@ class AllMethods : public testing::Test {
     }
     options_.working_folder = scratch_.path();
     options_.execute.block_elements = 16;
+    options_.execute.piece_elements = 8;
   }
 
   // Squares for fisher, Gram matrices for regmean.
@@ -174,6 +175,38 @@ TEST_F(AllMethods, BytesDoNotDependOnThreadsOrMemory) {
     for (const auto& record : out.tensors()) {
       if (!tensorfile::is_float(record.dtype)) continue;
       for (const float value : toy::floats(out, record.name)) EXPECT_TRUE(std::isfinite(value));
+    }
+  }
+}
+
+// A piece is to a method what a block is: what is read and written at once makes no difference.
+TEST_F(AllMethods, PiecesAreBlocksToAMethod) {
+  int number = 0;
+  for (const MethodCase& c : {MethodCase{"linear", "", "weight: 0.5"},
+                              {"task_arithmetic", "lambda: 0.5", "weight: 1"},
+                              {"dare_linear", "rescale: l2", "weight: 1, density: 0.5"},
+                              {"dare_linear", "rescale: linf", "weight: 1, density: 0.3"},
+                              {"dare_ties", "", "weight: 1, density: 0.5"},
+                              {"dare_ties", "", "weight: 1, density: 0.3"}}) {
+    for (const Accumulate accumulate : {Accumulate::kFloat32, Accumulate::kNative}) {
+      for (const std::string dtype : {"", "dtype: bfloat16\n", "dtype: float32\n"}) {
+        SCOPED_TRACE(recipe(c) + dtype);
+        options_.execute.accumulate = accumulate;
+        const auto bytes = [&](std::uint64_t block, std::uint64_t piece) {
+          options_.execute.block_elements = block;
+          options_.execute.piece_elements = piece;
+          Job job;
+          const auto folder = scratch_ / ("pieces" + std::to_string(number++));
+          merge_recipe(recipe(c) + dtype, "r.yml", folder, options_, job);
+          auto files = toy::contents(folder);
+          files.erase("README.md");
+          return files;
+        };
+        const auto wanted = bytes(8, 8);
+        EXPECT_EQ(bytes(40, 8), wanted);
+        EXPECT_EQ(bytes(47, 8), wanted);
+        EXPECT_EQ(bytes(std::uint64_t{1} << 17, 8), wanted);
+      }
     }
   }
 }

@@ -52,6 +52,49 @@ std::uint64_t bytes_each(DType dtype) {
   return static_cast<std::uint64_t>(tensorfile::dtype_bits(dtype)) / 8;
 }
 
+// Whether a source has longer rows than the output.
+bool has_longer_rows(const Work& work, std::size_t source) {
+  const auto& wide = work.sources[source]->shape;
+  const auto& shape = work.planned->shape;
+  return work.planned->sources[source].crop &&
+         !std::equal(wide.begin() + 1, wide.end(), shape.begin() + 1);
+}
+
+// Where things lie in a thread's buffer while it works on one block of a tensor. A block that is seen
+// whole is read, a source after the other, and converted at once; of one that is seen piece by piece
+// the sources are kept as they were read, and so is the output until it is written.
+struct Buffers {
+  explicit Buffers(const Work& work) : sources(work.sources.size()) {
+    const std::uint64_t count = std::min(work.block, work.elements);
+    const std::uint64_t piece = std::min(work.piece, count);
+    std::uint64_t widest = std::max(bytes_each(work.dtype), bytes_each(work.arithmetic));
+    if (work.cast) widest = std::max(widest, bytes_each(*work.cast));
+    for (const TensorRecord* source : work.sources) {
+      widest = std::max(widest, bytes_each(source->dtype));
+    }
+    stride = aligned(4 * piece);
+    raw = (sources + 1) * stride;
+    end = raw + aligned(widest * piece);
+    if (piece == count) return;
+    for (const TensorRecord* source : work.sources) {
+      stored.push_back(end);
+      end += aligned(bytes_each(source->dtype) * count);
+    }
+    out = end;
+    end += aligned(bytes_each(work.dtype) * count);
+  }
+
+  bool divided() const { return out != 0; }
+  std::uint64_t bytes() const { return end + kAlignment; }
+
+  std::size_t sources;
+  std::uint64_t stride = 0;  // from the floats of one source to the next; then room for one more
+  std::uint64_t raw = 0;     // a piece in the widest element type
+  std::vector<std::uint64_t> stored;  // one a source
+  std::uint64_t out = 0;
+  std::uint64_t end = 0;
+};
+
 // ---- preparing ---------------------------------------------------------------------------------
 
 std::optional<DType> dtype_of_recipe(std::string_view name) {
@@ -132,6 +175,14 @@ class Preparation {
     }
   }
 
+  // Of pieces only those are known that lie in the files as they are.
+  static bool divides_sources(const Work& work) {
+    for (std::size_t i = 0; i < work.sources.size(); ++i) {
+      if (work.sources[i]->computed != 0 || has_longer_rows(work, i)) return false;
+    }
+    return true;
+  }
+
   void require_kernel(Work& work) const;
   void number_tasks() const;
   void ask_kernels() const;
@@ -159,17 +210,17 @@ class Preparation {
         work.block = std::max<std::uint64_t>(1, work.elements);
         break;
     }
+    const std::uint64_t wanted_piece =
+        std::max<std::uint64_t>(1, execution_.options.piece_elements);
+    work.piece = work.divides ? std::min(wanted_piece, work.block) : work.block;
+    work.block = work.block / work.piece * work.piece;  // where pieces end, so do blocks
     work.blocks = (work.elements + work.block - 1) / work.block;
-    const std::uint64_t count = std::min(work.block, work.elements);
-    std::uint64_t raw = std::max(bytes_each(work.dtype), bytes_each(work.arithmetic));
-    for (const TensorRecord* source : work.sources) raw = std::max(raw, bytes_each(source->dtype));
-    if (work.cast) raw = std::max(raw, bytes_each(*work.cast));
-    const std::uint64_t floats = work.sources.size() + 1;
-    work.buffer = floats * aligned(4 * count) + aligned(raw * count) + kAlignment;
+    work.buffer = Buffers(work).bytes();
     std::uint64_t beside = 0;  // one source is read after the other
     for (std::size_t i = 0; i < work.sources.size(); ++i) {
       const ModelFiles& model = *execution_.models[work.planned->sources[i].model];
-      beside = std::max(beside, model.memory(*work.sources[i], count));
+      beside =
+          std::max(beside, model.memory(*work.sources[i], std::min(work.block, work.elements)));
     }
     work.unit_memory += work.buffer + beside;
   }
@@ -292,6 +343,8 @@ void Preparation::ask_kernels() const {
     const auto merge = work.kernel->make(whole.context(i));
     work.granularity = merge->granularity();
     work.passes = merge->passes();
+    work.divides = work.granularity == Granularity::kElements && merge->divisible() &&
+                   whole.passes() == 0 && divides_sources(work);
     work.unit_memory = merge->workspace();
     work.kept = merge->kept();
     work.dtype = merge->output_dtype().value_or(work.dtype);
@@ -333,19 +386,25 @@ class Loader {
 
   // `raw`: room for the block in the widest element type.
   void load(std::size_t source, std::uint64_t first, std::size_t count, float* into, char* raw) {
-    const PlannedSource& planned = work_.planned->sources[source];
-    const TensorRecord& record = *work_.sources[source];
-    const bool inner = planned.crop && !std::equal(record.shape.begin() + 1, record.shape.end(),
-                                                   work_.planned->shape.begin() + 1);
-    if (inner) {
+    if (has_longer_rows(work_, source)) {
       load_rows(source, first, count, into, raw);
     } else {
       load_run(source, first, count, into, raw);
     }
-    if (!rounds(record)) return;
-    if (record.computed != 0) round(record.dtype, count, into, raw);  // as if it had been stored
-    if (work_.cast && record.dtype != *work_.cast) round(*work_.cast, count, into, raw);
-    if (counts_) non_finite_ += count_non_finite(into, count);
+    finish(source, count, into, raw);
+  }
+  // The same of `count` values in memory. Returns where they are: `into`, or `stored` itself.
+  const float* widen(std::size_t source, const char* stored, std::size_t count, float* into,
+                     char* raw) {
+    const TensorRecord& record = *work_.sources[source];
+    if (record.dtype == DType::kF32 && !rounds(record)) {
+      const auto* values = reinterpret_cast<const float*>(stored);
+      if (counts_) non_finite_ += count_non_finite(values, count);
+      return values;
+    }
+    convert(record, stored, count, into);
+    finish(source, count, into, raw);
+    return into;
   }
   std::uint64_t non_finite() const noexcept { return non_finite_; }
 
@@ -354,6 +413,22 @@ class Loader {
     const bool native =
         work_.kind == WorkKind::kMerge && execution_.options.accumulate == Accumulate::kNative;
     return native && (record.computed != 0 || (work_.cast && record.dtype != *work_.cast));
+  }
+  void finish(std::size_t source, std::size_t count, float* into, char* raw) {
+    const TensorRecord& record = *work_.sources[source];
+    if (!rounds(record)) return;
+    if (record.computed != 0) round(record.dtype, count, into, raw);  // as if it had been stored
+    if (work_.cast && record.dtype != *work_.cast) round(*work_.cast, count, into, raw);
+    if (counts_) non_finite_ += count_non_finite(into, count);
+  }
+  void convert(const TensorRecord& record, const char* stored, std::size_t count, float* into) {
+    const std::uint64_t each = bytes_each(record.dtype);
+    const bool counts = counts_ && !rounds(record);
+    for (std::size_t at = 0; at < count; at += kTile) {
+      const std::size_t size = std::min(kTile, count - at);
+      tensorfile::to_float(record.dtype, stored + at * each, size, into + at);
+      if (counts) non_finite_ += count_non_finite(into + at, size);
+    }
   }
   static void round(DType dtype, std::size_t count, float* values, char* raw) {
     tensorfile::from_float(dtype, values, count, raw);
@@ -364,19 +439,14 @@ class Loader {
                 char* raw) {
     const ModelFiles& model = *execution_.models[work_.planned->sources[source].model];
     const TensorRecord& record = *work_.sources[source];
-    const std::uint64_t each = bytes_each(record.dtype);
-    const bool counts = counts_ && !rounds(record);
     if (record.computed != 0 || record.dtype == DType::kF32) {
       model.read_floats(record, first, count, into, raw);
-      if (counts) non_finite_ += count_non_finite(into, count);
+      if (counts_ && !rounds(record)) non_finite_ += count_non_finite(into, count);
       return;
     }
+    const std::uint64_t each = bytes_each(record.dtype);
     model.read(record, first * each, {raw, static_cast<std::size_t>(count * each)});
-    for (std::size_t at = 0; at < count; at += kTile) {
-      const std::size_t size = std::min(kTile, count - at);
-      tensorfile::to_float(record.dtype, raw + at * each, size, into + at);
-      if (counts) non_finite_ += count_non_finite(into + at, size);
-    }
+    convert(record, raw, count, into);
   }
 
   // A source with longer rows: one run a row.
@@ -437,7 +507,7 @@ std::string_view narrow_to_integers(DType dtype, const float* values, std::size_
 }
 
 // Rounds to the output's type and counts, a tile at a time while it is in the cache. Returns the
-// bytes to write.
+// bytes to write: in `raw`, or `values` themselves.
 std::string_view narrow(const Work& work, const float* values, const float* base, std::size_t count,
                         char* raw, TensorOutcome& counts) {
   if (!tensorfile::is_float(work.dtype)) return narrow_to_integers(work.dtype, values, count, raw);
@@ -571,48 +641,87 @@ class CopySources {
 
 // ---- blocks in memory -------------------------------------------------------------------------
 
-// One block of every source as float32, in a thread's buffer.
+// One block of every source, in a thread's buffer, and its pieces as float32.
 class LoadedBlock {
  public:
   // `counts`: the values that are NaN or infinite.
   LoadedBlock(const Execution& execution, const Work& work, std::uint64_t block, Allowance& memory,
               bool counts = false)
-      : memory_(memory), sources_(work.sources.size()) {
-    const std::uint64_t first = block * work.block;
-    count_ = static_cast<std::size_t>(std::min(work.block, work.elements - first));
-    stride_ = aligned(4 * std::min(work.block, work.elements));
-    Loader loader(execution, work, counts);
-    const float* base = nullptr;
-    for (std::size_t i = 0; i < sources_; ++i) {
-      loader.load(i, first, count_, floats(i), raw());
-      bytes_read_ += count_ * bytes_each(work.sources[i]->dtype);
-      if (static_cast<int>(i) == work.base) {
-        base = floats(i);
+      : work_(work),
+        memory_(memory),
+        buffers_(work),
+        loader_(execution, work, counts),
+        first_(block * work.block),
+        count_(static_cast<std::size_t>(std::min(work.block, work.elements - first_))),
+        places_(work.sources.size()) {
+    for (std::size_t i = 0; i < places_.size(); ++i) {
+      const TensorRecord& record = *work.sources[i];
+      const std::uint64_t each = bytes_each(record.dtype);
+      bytes_read_ += count_ * each;
+      if (buffers_.divided()) {
+        const ModelFiles& model = *execution.models[work.planned->sources[i].model];
+        model.read(record, first_ * each,
+                   {memory.at(buffers_.stored[i]), static_cast<std::size_t>(count_ * each)});
       } else {
-        models_.push_back(floats(i));
+        loader_.load(i, first_, count_, floats(i), raw());
+        places_[i] = floats(i);
       }
     }
-    block_ = {first, count_, base, models_};
-    non_finite_ = loader.non_finite();
   }
   LoadedBlock(const LoadedBlock&) = delete;
   LoadedBlock& operator=(const LoadedBlock&) = delete;
 
-  const Block& block() const noexcept { return block_; }
-  std::uint64_t bytes_read() const noexcept { return bytes_read_; }
-  std::uint64_t non_finite() const noexcept { return non_finite_; }
-  float* floats(std::size_t source) {
-    return reinterpret_cast<float*>(memory_.at(source * stride_));
+  std::size_t pieces() const {
+    return buffers_.divided() ? static_cast<std::size_t>((count_ + work_.piece - 1) / work_.piece)
+                              : 1;
   }
-  float* room() { return floats(sources_); }                    // for one more
-  char* raw() { return memory_.at((sources_ + 1) * stride_); }  // in the widest element type
+  // In ascending order: what was loaded is gone with the next. Valid until then.
+  Block piece(std::size_t number) {
+    const auto at = number * static_cast<std::size_t>(work_.piece);
+    const std::size_t count = std::min(count_ - at, static_cast<std::size_t>(work_.piece));
+    for (std::size_t i = 0; buffers_.divided() && i < places_.size(); ++i) {
+      const char* stored =
+          memory_.at(buffers_.stored[i] + at * bytes_each(work_.sources[i]->dtype));
+      places_[i] = loader_.widen(i, stored, count, floats(i), raw());
+    }
+    models_.clear();
+    const float* base = nullptr;
+    for (std::size_t i = 0; i < places_.size(); ++i) {
+      if (static_cast<int>(i) == work_.base) {
+        base = places_[i];
+      } else {
+        models_.push_back(places_[i]);
+      }
+    }
+    return {first_ + at, count, base, models_};
+  }
+
+  std::uint64_t first() const noexcept { return first_; }
+  std::size_t count() const noexcept { return count_; }
+  std::uint64_t bytes_read() const noexcept { return bytes_read_; }
+  // Of the pieces until now.
+  std::uint64_t non_finite() const noexcept { return loader_.non_finite(); }
+  float* room() { return floats(buffers_.sources); }  // for one piece
+  char* raw() { return memory_.at(buffers_.raw); }
+  // What becomes of the piece from the block's element `first` on.
+  char* out(std::size_t first) {
+    return buffers_.divided() ? memory_.at(buffers_.out + first * bytes_each(work_.dtype)) : raw();
+  }
 
  private:
+  float* floats(std::size_t source) {
+    return reinterpret_cast<float*>(memory_.at(source * buffers_.stride));
+  }
+
+  const Work& work_;
   Allowance& memory_;
-  std::size_t sources_, count_ = 0;
-  std::uint64_t stride_ = 0, bytes_read_ = 0, non_finite_ = 0;
+  const Buffers buffers_;
+  Loader loader_;
+  const std::uint64_t first_;
+  const std::size_t count_;
+  std::uint64_t bytes_read_ = 0;
+  std::vector<const float*> places_;  // of the sources' floats
   std::vector<const float*> models_;
-  Block block_;
 };
 
 // Tensors along the files: disks and read-ahead like it.
@@ -724,9 +833,9 @@ void Survey::work() {
     while (take(memory, unit)) {
       const Work& work = execution_.works[unit.tensor];
       if (!memory.need(work)) return;
-      const LoadedBlock loaded(execution_, work, unit.block, memory);
+      LoadedBlock loaded(execution_, work, unit.block, memory);
       const std::size_t index = whole_.context(unit.tensor).index;
-      hand_in(unit, whole_.statistics()->observe(pass_, index, loaded.block()),
+      hand_in(unit, whole_.statistics()->observe(pass_, index, loaded.piece(0)),
               loaded.bytes_read());
     }
   } catch (...) {
@@ -955,7 +1064,8 @@ bool Pool::start_next() {
   active.open = work.blocks;
   if (work.kind == WorkKind::kMerge && work.blocks > 0) {
     active.merge = work.kernel->make(whole_.context(tensor));
-    if (work.passes > 0) active.partials.resize(static_cast<std::size_t>(work.blocks));
+    const std::uint64_t pieces = (work.elements + work.piece - 1) / work.piece;
+    if (work.passes > 0) active.partials.resize(static_cast<std::size_t>(pieces));
   }
   active_.splice(active_.end(), fresh);
   if (work.blocks == 0) end_tensor(active);
@@ -1041,20 +1151,27 @@ void Pool::copy(const Unit& unit, Allowance& memory) {
 void Pool::compute(const Unit& unit, Allowance& memory) {
   Active& active = *unit.active;
   const Work& work = *active.work;
-  LoadedBlock loaded(execution_, work, unit.block, memory, unit.stage == work.passes);
-  const Block& block = loaded.block();
+  const bool applies = unit.stage == work.passes;
+  LoadedBlock loaded(execution_, work, unit.block, memory, applies);
   TensorOutcome counts;
-  std::uint64_t written = 0;
-  if (unit.stage < work.passes) {
-    active.partials[unit.block] = active.merge->observe(unit.stage, block);
-  } else {
+  std::string_view bytes;
+  for (std::size_t p = 0; p < loaded.pieces(); ++p) {
+    const Block piece = loaded.piece(p);
+    if (!applies) {
+      active.partials[piece.first / work.piece] = active.merge->observe(unit.stage, piece);
+      continue;
+    }
+    const float* values = work.kind == WorkKind::kMerge ? loaded.room() : piece.models[0];
+    if (work.kind == WorkKind::kMerge) active.merge->apply(piece, loaded.room());
+    char* const out = loaded.out(static_cast<std::size_t>(piece.first - loaded.first()));
+    bytes = narrow(work, values, piece.base, piece.count, out, counts);
+    if (loaded.pieces() > 1 && bytes.data() != out) std::copy(bytes.begin(), bytes.end(), out);
+  }
+  if (applies) {
     counts.non_finite_in = loaded.non_finite();
-    float* const out = work.kind == WorkKind::kMerge ? loaded.room() : loaded.floats(0);
-    if (work.kind == WorkKind::kMerge) active.merge->apply(block, out);
-    const std::string_view bytes = narrow(work, out, block.base, block.count, loaded.raw(), counts);
-    output_.write(active.tensor, block.first * bytes_each(work.dtype), bytes);
+    if (loaded.pieces() > 1) bytes = {loaded.out(0), loaded.count() * bytes_each(work.dtype)};
+    output_.write(active.tensor, loaded.first() * bytes_each(work.dtype), bytes);
     active.hashes[unit.block] = hash64(bytes);
-    written = bytes.size();
   }
   const std::lock_guard lock(mutex_);
   active.outcome.changed += counts.changed;
@@ -1062,7 +1179,7 @@ void Pool::compute(const Unit& unit, Allowance& memory) {
   active.outcome.non_finite_in += counts.non_finite_in;
   active.outcome.non_finite_out += counts.non_finite_out;
   totals_.bytes_read += loaded.bytes_read();
-  totals_.bytes_written += written;
+  totals_.bytes_written += bytes.size();
 }
 
 }  // namespace

@@ -28,9 +28,11 @@ using KernelResolver = std::function<const MethodKernel*(std::string_view method
 struct ExecuteOptions {
   int threads = 0;                 // 0: the cores this process may use
   std::uint64_t memory_limit = 0;  // of all buffers together, in bytes; 0: none
-  // Of a block, at most: without passes blocks may be smaller. With another value sums may round
-  // differently.
+  // A block, at most: without passes blocks may be smaller. It is read and written at once; methods that
+  // allow it see it piece by piece, while the piece is in the cache. With other values of the two sums
+  // may round differently.
   std::uint64_t block_elements = std::uint64_t{1} << 17;
+  std::uint64_t piece_elements = std::uint64_t{1} << 13;
   Accumulate accumulate = Accumulate::kFloat32;
   std::uint64_t seed = 0;
   bool allow_non_finite = false;  // NaN or infinity made of finite inputs is no error
@@ -57,8 +59,10 @@ struct Work {
   int passes = 0;
   int statistics_passes = 0;  // over the whole model, before all others
   std::uint64_t elements = 0;
+  bool divides = false;           // blocks may be seen piece by piece
   std::uint64_t block = 0;        // elements of a block; bytes where kCopy
   std::uint64_t blocks = 0;       // 0 for a tensor without elements
+  std::uint64_t piece = 0;        // elements that the method sees at once
   std::uint64_t buffer = 0;       // bytes of buffers while one block is worked on
   std::uint64_t unit_memory = 0;  // the same with what the method allocates
   std::uint64_t kept = 0;         // bytes that the method keeps between passes

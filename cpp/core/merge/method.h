@@ -95,6 +95,9 @@ class TensorMerge {
   virtual ~TensorMerge() = default;
   virtual Granularity granularity() const { return Granularity::kElements; }
   virtual int passes() const { return 0; }
+  // Whether the executor may cut the blocks of tensors further. Each piece is then a block of its own, in
+  // passes and for the output: kernels that keep little of a block go over it while it is in the cache.
+  virtual bool divisible() const { return false; }
   // Of results that are no weights but whole numbers below 2^24: kU8, kU16 or kU32.
   virtual std::optional<tensorfile::DType> output_dtype() const { return std::nullopt; }
   // Bytes that one call of observe or apply, or of the statistics' observe, allocates beyond the block

@@ -153,7 +153,7 @@ void reserve(int fd, std::uint64_t bytes, const fs::path& path) {
       .at("errno", number);
 }
 
-constexpr std::uint64_t kWriteback = std::uint64_t{16} << 20;
+constexpr std::uint64_t kSyncEvery = std::uint64_t{16} << 20;
 
 void write_all(int fd, std::string_view bytes, std::uint64_t offset, const fs::path& path) {
   while (!bytes.empty()) {
@@ -255,6 +255,7 @@ OutputFiles OutputFiles::create(const fs::path& folder, const OutputLayout& layo
       reserve(fd, shard.bytes, out.part(i));
       write_all(fd, shard.header, 0, out.part(i));
     }
+    out.sync_in_background();
   } catch (...) {
     std::error_code ignored;
     for (std::size_t i = 0; i < layout.shards.size(); ++i) fs::remove(out.part(i), ignored);
@@ -284,6 +285,7 @@ OutputFiles OutputFiles::reopen(const fs::path& folder, const OutputLayout& layo
     }
     write_all(fd, shard.header, 0, out.part(i));
   }
+  out.sync_in_background();
   return out;
 }
 
@@ -292,11 +294,18 @@ OutputFiles::~OutputFiles() { close(); }
 OutputFiles::OutputFiles(OutputFiles&& other) noexcept
     : folder_(std::move(other.folder_)),
       layout_(other.layout_),
-      descriptors_(std::move(other.descriptors_)) {
+      descriptors_(std::move(other.descriptors_)),
+      background_(std::move(other.background_)) {
   other.descriptors_.clear();
 }
 
+void OutputFiles::sync_in_background() {
+  if (layout_->file_bytes() < 2 * kSyncEvery) return;
+  background_ = std::make_unique<BackgroundSync>(descriptors_, kSyncEvery);
+}
+
 void OutputFiles::close() noexcept {
+  background_.reset();
   for (const int fd : descriptors_) ::close(fd);
   descriptors_.clear();
 }
@@ -309,13 +318,7 @@ void OutputFiles::write(std::size_t tensor, std::uint64_t first, std::string_vie
   const OutputTensor& at = layout_->tensors[tensor];
   const std::uint64_t begin = at.offset + first;
   write_all(descriptors_[at.shard], bytes, begin, part(at.shard));
-  // The disk starts on it while the rest is computed; `sync` waits for what is left. A window behind:
-  // who writes to a page that is on its way to the disk waits.
-  const std::uint64_t window = (begin + bytes.size()) / kWriteback;
-  if (begin / kWriteback != window && window > 1) {
-    ::sync_file_range(descriptors_[at.shard], static_cast<off_t>((window - 2) * kWriteback),
-                      static_cast<off_t>(kWriteback), SYNC_FILE_RANGE_WRITE);
-  }
+  if (background_) background_->wrote(at.shard, bytes.size());
 }
 
 void OutputFiles::read(std::size_t tensor, std::uint64_t first, std::span<char> into) const {
@@ -343,12 +346,15 @@ bool OutputFiles::copy(std::size_t tensor, std::uint64_t first, std::uint64_t by
     }
     if (copied < 0) throw io_error("write", part(at.shard), errno);
     if (copied == 0) return false;  // the end of the input, or a file system that will not
+    if (background_) background_->wrote(at.shard, static_cast<std::uint64_t>(copied));
     bytes -= static_cast<std::uint64_t>(copied);
   }
   return true;
 }
 
 void OutputFiles::sync() {
+  const auto failure = background_ ? background_->stop() : std::nullopt;
+  if (failure) throw io_error("sync", part(failure->file), failure->number);
   for (std::size_t i = 0; i < descriptors_.size(); ++i) {
     if (::fdatasync(descriptors_[i]) != 0) throw io_error("sync", part(i), errno);
   }

@@ -7,12 +7,14 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "cpp/core/base/json.h"
+#include "cpp/core/merge/background_sync.h"
 #include "cpp/core/merge/plan.h"
 #include "cpp/core/tensorfile/safetensors.h"
 
@@ -89,6 +91,7 @@ class OutputFiles {
   // input's end): read and write instead. Throws kIoError.
   bool copy(std::size_t tensor, std::uint64_t first, std::uint64_t bytes, int input,
             std::uint64_t input_offset);
+  // What is written is synced in the background as well. Throws kIoError for failures of either.
   void sync();
   // Gives the shards, synced before, their names. No other member may be called afterwards.
   void finish();
@@ -98,10 +101,12 @@ class OutputFiles {
       : folder_(std::move(folder)), layout_(&layout) {}
   std::filesystem::path part(std::size_t shard) const;
   void close() noexcept;
+  void sync_in_background();
 
   std::filesystem::path folder_;
   const OutputLayout* layout_;
   std::vector<int> descriptors_;
+  std::unique_ptr<BackgroundSync> background_;  // of large models
 };
 
 }  // namespace theriac::merge

@@ -279,6 +279,7 @@ Json identity_of(const Prepared& prepared, const MergeOptions& options) {
            {"accumulate", name_of(options.execute.accumulate)},
            {"seed", options.execute.seed},
            {"block_elements", options.execute.block_elements},
+           {"piece_elements", options.execute.piece_elements},
            {"shard_bytes", options.shard_bytes},
            {"layout", layout.hex()}};
   if (options.adapter_dtype) out["adapter_dtype"] = tensorfile::dtype_name(*options.adapter_dtype);

@@ -266,8 +266,8 @@ HWY_INLINE void philox_blocks(std::uint64_t key, std::uint64_t model, std::uint6
   };
   const auto round = [&](V& c0, V& c1, V& c2, V& c3, V k0, V k1) HWY_ATTR {
     const V p0 = product(c0, kMultiplier0), p1 = product(c2, kMultiplier1);
-    c0 = hn::Xor(hn::Xor(hn::ShiftRight<32>(p1), c1), k0);
-    c2 = hn::Xor(hn::Xor(hn::ShiftRight<32>(p0), c3), k1);
+    c0 = hn::Xor(hn::ShiftRight<32>(p1), hn::Xor(c1, k0));
+    c2 = hn::Xor(hn::ShiftRight<32>(p0), hn::Xor(c3, k1));
     c1 = p1;
     c3 = p0;
   };
@@ -317,16 +317,103 @@ void philox(std::uint64_t key, std::uint64_t model, std::uint64_t first, std::si
   }
 }
 
-void add_magnitudes(const float* HWY_RESTRICT x, std::size_t n, double* HWY_RESTRICT sums) {
-  constexpr std::size_t kSums = 8;
-  double own[kSums];
-  for (std::size_t l = 0; l < kSums; ++l) own[l] = sums[l];
-  std::size_t i = 0;
-  for (; i + kSums <= n; i += kSums) {
-    for (std::size_t l = 0; l < kSums; ++l) own[l] += static_cast<double>(std::fabs(x[i + l]));
+// What the two functions below do where nothing is rounded: whole bytes of bits, eight elements each.
+HWY_INLINE void add_magnitudes_of_bytes(const float* HWY_RESTRICT model,
+                                        const float* HWY_RESTRICT base,
+                                        const std::uint8_t* HWY_RESTRICT bits, std::size_t bytes,
+                                        double* HWY_RESTRICT all, double* HWY_RESTRICT kept) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  const hn::CappedTag<double, 4> doubles;
+  const hn::Rebind<float, decltype(doubles)> floats;
+  const hn::Rebind<std::uint32_t, decltype(doubles)> words;
+  const std::size_t lanes = hn::Lanes(doubles);
+  const std::uint32_t of_lanes[8] = {1, 2, 4, 8, 16, 32, 64, 128};
+  for (std::size_t l = 0; l < 8;
+       l += 2 * lanes) {  // two sums at a time: one hides the other's delay
+    const std::size_t h = (l + lanes) % 8;
+    const auto lower = hn::LoadU(words, of_lanes + l), upper = hn::LoadU(words, of_lanes + h);
+    auto all0 = hn::LoadU(doubles, all + l), all1 = hn::LoadU(doubles, all + h);
+    auto kept0 = hn::LoadU(doubles, kept + l), kept1 = hn::LoadU(doubles, kept + h);
+    for (std::size_t i = 0; i < bytes; ++i) {
+      const auto byte = hn::Set(words, bits[i]);
+      const auto magnitude = [&](std::size_t at) HWY_ATTR {
+        return hn::Abs(
+            hn::Sub(hn::LoadU(floats, model + 8 * i + at), hn::LoadU(floats, base + 8 * i + at)));
+      };
+      const auto if_kept = [&](auto value, auto bit) HWY_ATTR {
+        return hn::IfThenElseZero(hn::RebindMask(floats, hn::TestBit(byte, bit)), value);
+      };
+      const auto x = magnitude(l), y = magnitude(h);
+      all0 = hn::Add(all0, hn::PromoteTo(doubles, x));
+      all1 = hn::Add(all1, hn::PromoteTo(doubles, y));
+      kept0 = hn::Add(kept0, hn::PromoteTo(doubles, if_kept(x, lower)));
+      kept1 = hn::Add(kept1, hn::PromoteTo(doubles, if_kept(y, upper)));
+    }
+    hn::StoreU(all0, doubles, all + l);
+    hn::StoreU(all1, doubles, all + h);
+    hn::StoreU(kept0, doubles, kept + l);
+    hn::StoreU(kept1, doubles, kept + h);
   }
-  for (; i < n; ++i) own[i % kSums] += static_cast<double>(std::fabs(x[i]));
-  for (std::size_t l = 0; l < kSums; ++l) sums[l] = own[l];
+}
+
+void add_exact_magnitudes(const float* HWY_RESTRICT model, const float* HWY_RESTRICT base,
+                          const std::uint8_t* HWY_RESTRICT bits, std::size_t n,
+                          double* HWY_RESTRICT all, double* HWY_RESTRICT kept) {
+  add_magnitudes_of_bytes(model, base, bits, n / 8, all, kept);
+  if (n % 8 == 0) return;
+  float last_model[8] = {}, last_base[8] = {};
+  std::copy(model + n / 8 * 8, model + n, last_model);
+  std::copy(base + n / 8 * 8, base + n, last_base);
+  add_magnitudes_of_bytes(last_model, last_base, bits + n / 8, 1, all, kept);
+}
+
+void add_magnitudes(Rounding rounding, const float* model, const float* base,
+                    const std::uint8_t* bits, std::size_t n, double* all, double* kept) {
+  if (rounding == Rounding::kNone) return add_exact_magnitudes(model, base, bits, n, all, kept);
+  constexpr std::size_t kRun = 256;
+  float differences[kRun];
+  const float zeros[kRun] = {};
+  for (std::size_t first = 0; first < n; first += kRun) {
+    const std::size_t count = std::min(kRun, n - first);
+    with(rounding,
+         [&](auto r) { subtract_as(r, model + first, base + first, count, differences); });
+    add_exact_magnitudes(differences, zeros, bits + first / 8, count, all, kept);
+  }
+}
+
+HWY_INLINE void exact_differences_of_bytes(const float* HWY_RESTRICT model,
+                                           const float* HWY_RESTRICT base,
+                                           const std::uint8_t* HWY_RESTRICT bits, std::size_t bytes,
+                                           float factor, float* HWY_RESTRICT out) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  const hn::CappedTag<float, 8> floats;
+  const hn::RebindToUnsigned<decltype(floats)> words;
+  const std::size_t lanes = hn::Lanes(floats);
+  const std::uint32_t of_lanes[8] = {1, 2, 4, 8, 16, 32, 64, 128};
+  const auto factors = hn::Set(floats, factor);
+  for (std::size_t l = 0; l < 8; l += lanes) {
+    const auto bit = hn::LoadU(words, of_lanes + l);
+    for (std::size_t i = l; i < 8 * bytes; i += 8) {
+      const auto is_kept = hn::RebindMask(floats, hn::TestBit(hn::Set(words, bits[i / 8]), bit));
+      const auto d = hn::Sub(hn::LoadU(floats, model + i), hn::LoadU(floats, base + i));
+      hn::StoreU(hn::IfThenElseZero(is_kept, hn::Mul(d, factors)), floats, out + i);
+    }
+  }
+}
+
+template <class R>
+void differences_times(R r, const float* HWY_RESTRICT model, const float* HWY_RESTRICT base,
+                       float factor, std::size_t n, float* HWY_RESTRICT out) {
+  for (std::size_t i = 0; i < n; ++i) out[i] = r.round(r.round(model[i] - base[i]) * factor);
+}
+void kept_differences(Rounding rounding, const float* model, const float* base,
+                      const std::uint8_t* bits, float factor, std::size_t n, float* out) {
+  const std::size_t done = rounding == Rounding::kNone ? n / 8 * 8 : 0;
+  if (done != 0) exact_differences_of_bytes(model, base, bits, done / 8, factor, out);
+  with(rounding, [&](auto r) {
+    differences_times(r, model + done, base + done, factor, n - done, out + done);
+  });
+  HWY_NAMESPACE::keep(bits + done / 8, n - done, out + done, out + done);
 }
 
 template <class R>
@@ -368,8 +455,8 @@ HWY_INLINE void elect_group(R r, const Election& election, const float* HWY_REST
     const float vote = election.votes[m], weight = election.weights[m];
     for (std::size_t l = 0; l < kGroup; ++l) {
       const auto bits = std::bit_cast<std::uint32_t>(r.round(vote * d[l]));
-      const std::uint32_t agrees =
-          mask_of((bits ^ elected[l]) < 0x80000000U) & mask_of((bits << 1) != 0);
+      // NaN agrees with either sign: it is not lost.
+      const std::uint32_t agrees = mask_of(!(std::bit_cast<float>(bits ^ elected[l]) <= 0));
       const float value = masked(r.round(weight * d[l]), agrees);
       if constexpr (kLargest) {
         sums[l] = selected(value, sums[l], mask_of(magnitude_key(value) > magnitude_key(sums[l])));
@@ -476,6 +563,7 @@ HWY_EXPORT(draw);
 HWY_EXPORT(keep);
 HWY_EXPORT(philox);
 HWY_EXPORT(add_magnitudes);
+HWY_EXPORT(kept_differences);
 HWY_EXPORT(add_product);
 HWY_EXPORT(divide);
 HWY_EXPORT(mix_elected);
@@ -525,8 +613,13 @@ void philox(std::uint64_t key, std::uint64_t model, std::uint64_t first, std::si
             std::uint32_t* words) {
   HWY_DYNAMIC_DISPATCH(philox)(key, model, first, n, words);
 }
-void add_magnitudes(const float* x, std::size_t n, double* sums) {
-  HWY_DYNAMIC_DISPATCH(add_magnitudes)(x, n, sums);
+void add_magnitudes(Rounding rounding, const float* model, const float* base,
+                    const std::uint8_t* bits, std::size_t n, double* all, double* kept) {
+  HWY_DYNAMIC_DISPATCH(add_magnitudes)(rounding, model, base, bits, n, all, kept);
+}
+void kept_differences(Rounding rounding, const float* model, const float* base,
+                      const std::uint8_t* bits, float factor, std::size_t n, float* out) {
+  HWY_DYNAMIC_DISPATCH(kept_differences)(rounding, model, base, bits, factor, n, out);
 }
 void add_product(Rounding rounding, float w, const float* d, std::size_t n, float* sums) {
   HWY_DYNAMIC_DISPATCH(add_product)(rounding, w, d, n, sums);

@@ -55,8 +55,13 @@ void keep(const std::uint8_t* bits, std::size_t n, const float* x, float* out);
 void philox(std::uint64_t key, std::uint64_t model, std::uint64_t first, std::size_t n,
             std::uint32_t* words);
 
-// Adds up |x| in float64: lane i % 8 of `sums`.
-void add_magnitudes(const float* x, std::size_t n, double* sums);
+// Adds up |model - base| in float64, of all elements and of those whose bit is 1: lane i % 8 of `all` and
+// `kept`.
+void add_magnitudes(Rounding rounding, const float* model, const float* base,
+                    const std::uint8_t* bits, std::size_t n, double* all, double* kept);
+// out = factor * (model - base) where the element's bit is 1, else 0.
+void kept_differences(Rounding rounding, const float* model, const float* base,
+                      const std::uint8_t* bits, float factor, std::size_t n, float* out);
 
 // votes += w d
 void add_product(Rounding rounding, float w, const float* d, std::size_t n, float* sums);

@@ -64,9 +64,13 @@ std::string everything(std::size_t n, loops::Rounding rounding) {
   append(out, undecided);
   loops::keep(bits.data(), n, a.data(), x.data());
   append(out, x);
-  std::vector<double> sums(8, 0.25);
-  loops::add_magnitudes(a.data(), n, sums.data());
+  std::vector<double> sums(8, 0.25), kept_sums(8, 0.5);
+  loops::add_magnitudes(rounding, a.data(), b.data(), bits.data(), n, sums.data(),
+                        kept_sums.data());
   append(out, sums);
+  append(out, kept_sums);
+  loops::kept_differences(rounding, a.data(), b.data(), bits.data(), 1.7F, n, x.data());
+  append(out, x);
   loops::add_product(rounding, 0.3F, b.data(), n, mix.data());
   append(out, mix);
   Floats differences = a;
@@ -118,13 +122,36 @@ TEST(MergeLoops, WordsAreThoseOfPhilox) {
   }
 }
 
-TEST(MergeLoops, AddsMagnitudesExactly) {
-  const Floats x = values(1003, 9);
-  std::array<double, 8> sums{};
-  loops::add_magnitudes(x.data(), x.size(), sums.data());
-  double expected = 0;
-  for (const float value : x) expected += std::fabs(static_cast<double>(value));
-  EXPECT_NEAR(std::accumulate(sums.begin(), sums.end(), 0.0), expected, 1e-12 * expected);
+TEST(MergeLoops, KeptDifferencesAndTheirMagnitudes) {
+  using loops::Rounding;
+  for (const std::size_t n : {0, 1, 7, 8, 9, 31, 64, 1003}) {
+    const Floats model = values(n, 9), base = values(n, 10);
+    std::vector<std::uint8_t> bits((n + 7) / 8);
+    Random random(n, "bits");
+    for (auto& byte : bits) byte = static_cast<std::uint8_t>(random.below(256));
+    for (const Rounding rounding : {Rounding::kNone, Rounding::kBF16, Rounding::kF16}) {
+      Floats wanted(n), difference(n), found(n);
+      loops::subtract(rounding, model.data(), base.data(), n, difference.data());
+      double all = 1, kept = 2;  // in the lanes before
+      for (std::size_t i = 0; i < n; ++i) {
+        const bool is_kept = (bits[i / 8] >> (i % 8) & 1) != 0;
+        const double magnitude = std::fabs(static_cast<double>(difference[i]));
+        all += magnitude;
+        kept += is_kept ? magnitude : 0;
+        wanted[i] = is_kept ? difference[i] : 0;
+      }
+      loops::multiply(rounding, 1.3F, n, wanted.data());
+      loops::kept_differences(rounding, model.data(), base.data(), bits.data(), 1.3F, n,
+                              found.data());
+      EXPECT_EQ(found, wanted) << n;
+      std::array<double, 8> sums{1}, kept_sums{2};
+      loops::add_magnitudes(rounding, model.data(), base.data(), bits.data(), n, sums.data(),
+                            kept_sums.data());
+      EXPECT_NEAR(std::accumulate(sums.begin(), sums.end(), 0.0), all, 1e-12 * all) << n;
+      EXPECT_NEAR(std::accumulate(kept_sums.begin(), kept_sums.end(), 0.0), kept, 1e-12 * kept)
+          << n;
+    }
+  }
 }
 
 TEST(MergeLoops, DrawsAndKeepsWhatIsBelow) {

@@ -204,27 +204,29 @@ SparseDifference::Counts SparseDifference::observe_norms(const Block& block) con
   std::array<std::uint8_t, kChunk / 8> bits;
   for (std::size_t first = 0; first < block.count; first += kChunk) {
     const std::size_t n = std::min(kChunk, block.count - first);
-    differences(block, first, n, all.data());
-    if (draws) {
-      std::uint8_t* const drawn = out.drawn.empty() ? bits.data() : out.drawn.data() + first / 8;
-      draw(block.first + first, n, drawn);
-      loops::keep(drawn, n, all.data(), some.data());
-    } else {
-      std::copy_n(all.data(), n, some.data());
-      kept.apply(first, n, some.data());
-    }
-    if (rescale_ == Rescale::kL1) {
-      loops::add_magnitudes(all.data(), n, before.data());
-      loops::add_magnitudes(some.data(), n, after.data());
+    std::uint8_t* const drawn = out.drawn.empty() ? bits.data() : out.drawn.data() + first / 8;
+    if (draws) draw(block.first + first, n, drawn);
+    if (draws && rescale_ == Rescale::kL1) {
+      loops::add_magnitudes(rounding_, block.models[model_] + first, block.base + first, drawn, n,
+                            before.data(), after.data());
       continue;
     }
+    differences(block, first, n, all.data());
+    std::copy_n(all.data(), n, some.data());
+    if (draws) {
+      loops::keep(drawn, n, some.data(), some.data());
+    } else {
+      kept.apply(first, n, some.data());
+    }
     for (std::size_t i = 0; i < n; ++i) {
-      if (rescale_ == Rescale::kL2) {
-        before[i % kSums] += static_cast<double>(all[i]) * static_cast<double>(all[i]);
-        after[i % kSums] += static_cast<double>(some[i]) * static_cast<double>(some[i]);
-      } else {
+      const auto x = static_cast<double>(std::fabs(all[i]));
+      const auto y = static_cast<double>(std::fabs(some[i]));
+      if (rescale_ == Rescale::kLinf) {
         out.largest_before = std::max(out.largest_before, std::fabs(all[i]));
         out.largest_after = std::max(out.largest_after, std::fabs(some[i]));
+      } else {
+        before[i % kSums] += rescale_ == Rescale::kL1 ? x : x * x;
+        after[i % kSums] += rescale_ == Rescale::kL1 ? y : y * y;
       }
     }
   }
@@ -292,6 +294,33 @@ SparseDifference::Mask SparseDifference::mask(const Block& block) const {
   return out;
 }
 
+// Calls body(offset, n, bits) for runs of at most kChunk elements from element `first` of the block on.
+template <class Body>
+void SparseDifference::Mask::for_bits(std::size_t first, std::size_t count,
+                                      const Body& body) const {
+  std::array<std::uint8_t, kChunk / 8> bits;
+  for (std::size_t done = 0; done < count; done += kChunk) {
+    const std::size_t n = std::min(kChunk, count - done);
+    if (drawn_ == nullptr) owner_->draw(block_first_ + first + done, n, bits.data());
+    body(done, n, drawn_ == nullptr ? bits.data() : drawn_ + (first + done) / 8);
+  }
+}
+
+void SparseDifference::kept(const Block& block, const Mask& mask, std::size_t first,
+                            std::size_t count, float* out) const {
+  if (kind_ == Kind::kRandom) {
+    return mask.for_bits(first, count,
+                         [&](std::size_t at, std::size_t n, const std::uint8_t* bits) {
+                           const std::size_t from = first + at;
+                           loops::kept_differences(rounding_, block.models[model_] + from,
+                                                   block.base + from, bits, scale_, n, out + at);
+                         });
+  }
+  differences(block, first, count, out);
+  mask.apply(first, count, out);
+  if (scale_ != 1) loops::multiply(rounding_, scale_, count, out);
+}
+
 void SparseDifference::Mask::apply(std::size_t first, std::size_t count, float* values) const {
   switch (owner_->kind_) {
     case Kind::kAll:
@@ -311,16 +340,10 @@ void SparseDifference::Mask::apply(std::size_t first, std::size_t count, float* 
       loops::keep_largest(kept, nullptr, count, values);
       return;
     }
-    case Kind::kRandom: {
-      std::array<std::uint8_t, kChunk / 8> bits;
-      for (std::size_t done = 0; done < count; done += kChunk) {
-        const std::size_t n = std::min(kChunk, count - done);
-        if (drawn_ == nullptr) owner_->draw(block_first_ + first + done, n, bits.data());
-        loops::keep(drawn_ == nullptr ? bits.data() : drawn_ + (first + done) / 8, n, values + done,
-                    values + done);
-      }
-      return;
-    }
+    case Kind::kRandom:
+      return for_bits(first, count, [&](std::size_t at, std::size_t n, const std::uint8_t* bits) {
+        loops::keep(bits, n, values + at, values + at);
+      });
     case Kind::kRowCut:
     case Kind::kRanked:
       for (std::size_t i = 0; i < count; ++i) {
@@ -341,11 +364,17 @@ void SparseDifference::draw(std::uint64_t first, std::size_t count, std::uint8_t
   const std::size_t skipped = first % 4;
   random_words(key_, model_key_ | kOfBytes, first / 4, (skipped + count + 3) / 4, drawn.data());
   const auto* bytes = reinterpret_cast<const std::uint8_t*>(drawn.data()) + skipped;
+  const std::uint64_t rest = threshold & 0xffffffffU;
+  if (rest == 0) {  // a density of so many 256ths: nothing depends on a second draw
+    const auto last = static_cast<std::uint8_t>((threshold >> 32) - 1);
+    loops::draw(bytes, last, count, bits, undecided.data());
+    return;
+  }
   const std::size_t found =
       loops::draw(bytes, static_cast<std::uint8_t>(threshold >> 32), count, bits, undecided.data());
   for (std::size_t u = 0; u < found; ++u) {
     const std::size_t i = undecided[u];
-    if (random_word(key_, model_key_, first + i) < (threshold & 0xffffffffU)) continue;
+    if (random_word(key_, model_key_, first + i) < rest) continue;
     bits[i / 8] = static_cast<std::uint8_t>(bits[i / 8] & ~(1U << (i % 8)));
   }
 }

@@ -80,6 +80,8 @@ class SparseDifference {
 
    private:
     friend class SparseDifference;
+    template <class Body>
+    void for_bits(std::size_t first, std::size_t count, const Body& body) const;
     const SparseDifference* owner_ = nullptr;
     std::uint64_t block_first_ = 0;
     std::vector<std::size_t> limits_;      // one a cut
@@ -87,8 +89,9 @@ class SparseDifference {
     std::vector<float> factors_;           // one an element: of sparsifiers that look at whole rows
   };
   Mask mask(const Block& block) const;
-  // Factor of the kept elements.
-  float scale() const noexcept { return scale_; }
+  // `count` differences from element `first` of the block on, what is dropped zeroed and the rest scaled.
+  void kept(const Block& block, const Mask& mask, std::size_t first, std::size_t count,
+            float* out) const;
   // Bytes kept from the pass over norms for the output.
   std::uint64_t kept() const noexcept { return kept_; }
   bool drops_nothing() const noexcept { return kind_ == Kind::kAll; }

@@ -74,6 +74,8 @@ class TaskArithmetic final : public TensorMerge {
 
   Granularity granularity() const override { return granularity_; }
   int passes() const override { return rank_passes_ + (needs_norms_ ? 1 : 0); }
+  // Cuts by magnitude count the ties of whole blocks.
+  bool divisible() const override { return rank_passes_ == 0; }
   std::uint64_t kept() const override {
     std::uint64_t bytes = 0;
     for (const SparseDifference& model : models_) bytes += model.kept();
@@ -120,11 +122,7 @@ class TaskArithmetic final : public TensorMerge {
     for (std::size_t first = 0; first < block.count; first += kChunk) {
       const std::size_t n = std::min(kChunk, block.count - first);
       for (std::size_t m = 0; m < models_.size(); ++m) {
-        float* d = differences.data() + m * kChunk;
-        models_[m].differences(block, first, n, d);
-        masks[m].apply(first, n, d);
-        const float scale = models_[m].scale();
-        if (scale != 1) loops::multiply(rounding_, scale, n, d);
+        models_[m].kept(block, masks[m], first, n, differences.data() + m * kChunk);
       }
       if (convention_.elects) {
         mix_elected(differences, n, mix.data());

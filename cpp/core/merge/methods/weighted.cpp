@@ -41,6 +41,7 @@ class Linear final : public TensorMerge {
     divisor_ = sum;
   }
 
+  bool divisible() const override { return true; }
   void apply(const Block& block, float* out) const override {
     if (accumulate_ == Accumulate::kFloat32) return apply_in_double(block, out);
     with_rounding(accumulate_, dtype_, [&](auto rounding) { apply_rounded(block, out, rounding); });
