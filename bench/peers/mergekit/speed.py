@@ -4,8 +4,9 @@
     ENV/bin/python bench/peers/mergekit/speed.py --theriac build/bench/bin/theriac --floor build/bench/bench/merge_floor \\
         --work build/peers/mergekit --size 168m [--only ties] [--no-mergekit] [--cold]
 
-Each merge runs --repeat times in each program (mergekit once), one after the other; the median counts. `floor` is merge_floor: the
-same bytes read and written in the same pieces and passes, with nothing computed. Weights .4, density .5.
+Each merge runs --repeat times (in mergekit once); the median counts. `floor` is merge_floor, by turns with the merge: the same
+bytes read and written in the same pieces and passes, with nothing computed; the factor is the median over the pairs. Weights .4,
+density .5.
 """
 import argparse
 import json
@@ -64,13 +65,15 @@ def drop_from_cache(folder):
         os.close(descriptor)
 
 
-def median_of(arguments, run):
-    results = []
+def medians(arguments, runs):
+    """Of each run its results' medians. The runs take turns: a shared machine is slower at some times than at others."""
+    results = [[] for _ in runs]
     for _ in range(arguments.repeat):
-        if arguments.cold:
-            drop_from_cache(arguments.models)
-        results.append(run())
-    return [statistics.median(values) for values in zip(*results)]
+        for run, into in zip(runs, results):
+            if arguments.cold:
+                drop_from_cache(arguments.models)
+            into.append(run())
+    return results, [[statistics.median(values) for values in zip(*of_run)] for of_run in results]
 
 
 def compare(ours, theirs):
@@ -96,7 +99,7 @@ def measure(arguments, method):
         shutil.rmtree(ours, ignore_errors=True)
         return timed([arguments.theriac, "merge", file, ours, "--quiet", "--report", report], arguments.models)
 
-    seconds, processor, memory = median_of(arguments, theriac)
+    theriac()
     told = json.loads(report.read_text())
     names = ["base", "a"] if method == "slerp" else ["base", "a", "b", "c"]
     inputs = [arguments.models / name / "model.safetensors" for name in names]
@@ -109,12 +112,18 @@ def measure(arguments, method):
                               check=True, capture_output=True, text=True)
         return (float(done.stdout),)
 
-    floor_seconds = median_of(arguments, floor)[0] if arguments.floor else float("nan")
+    floor_seconds = over_floor = float("nan")
+    if arguments.floor:
+        (of_merge, of_floor), ((seconds, processor, memory), (floor_seconds,)) = medians(arguments, [theriac, floor])
+        over_floor = statistics.median(merge[0] / alone[0] for merge, alone in zip(of_merge, of_floor))
+    else:
+        _, ((seconds, processor, memory),) = medians(arguments, [theriac])
+    told = json.loads(report.read_text())
     floor_file.unlink(missing_ok=True)
     elements = inputs[0].stat().st_size / 2
     row = {"method": method, "seconds": seconds, "processor_seconds": processor, "peak_mb": memory, "passes": passes,
            "bytes_read": told["bytes_read"], "bytes_written": told["bytes_written"], "floor_seconds": floor_seconds,
-           "over_floor": seconds / floor_seconds, "ns_an_element": 1e9 * processor / elements, "phases": told["seconds"]}
+           "over_floor": over_floor, "ns_an_element": 1e9 * processor / elements, "phases": told["seconds"]}
     text = (f"{method:16} {seconds:7.2f} s  cpu {processor:6.2f} s ({row['ns_an_element']:5.1f} ns/element)  {memory:5.0f} MB  passes {passes}"
             f"  floor {floor_seconds:5.2f} s  x{row['over_floor']:.2f}")
     if not arguments.no_mergekit:
