@@ -78,7 +78,7 @@ struct Election {
   bool divides = false;            // the sum by that of the agreeing models' v, 1 where it is 0
 };
 // mix = sum of w d over the models where v d has the sign of the sum of v d and is not 0. Differences of
-// one model lie `stride` after those of the one before.
+// one model lie `stride` after those of the one before. NaN has either sign.
 void mix_elected(Rounding rounding, const Election& election, const float* differences,
                  std::size_t stride, std::size_t n, float* mix);
 // out = base + lambda mix; where that adds nothing the base's own bytes, also those of -0.

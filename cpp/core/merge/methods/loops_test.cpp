@@ -154,6 +154,22 @@ TEST(MergeLoops, KeptDifferencesAndTheirMagnitudes) {
   }
 }
 
+TEST(MergeLoops, ElectionsDoNotLoseNaN) {
+  constexpr std::size_t kCount = 19;
+  const Floats ones(2, 1.0F);
+  for (const float sign : {1.0F, -1.0F}) {
+    Floats differences(2 * kCount, -0.5F);
+    for (std::size_t i = 0; i < kCount; i += 2) {
+      differences[i] = std::copysign(std::nanf(""), sign);
+    }
+    Floats mix(kCount);
+    const loops::Election election{2, ones.data(), ones.data(), false, false, true};
+    loops::mix_elected(loops::Rounding::kNone, election, differences.data(), kCount, kCount,
+                       mix.data());
+    for (std::size_t i = 0; i < kCount; ++i) EXPECT_EQ(std::isnan(mix[i]), i % 2 == 0) << i;
+  }
+}
+
 TEST(MergeLoops, DrawsAndKeepsWhatIsBelow) {
   for (const std::size_t n : {0, 1, 8, 31, 32, 33, 63, 100, 512}) {
     const std::uint8_t last = n % 2 == 0 ? 100 : 0;
