@@ -283,6 +283,9 @@ OutputFiles OutputFiles::reopen(const fs::path& folder, const OutputLayout& layo
                                         " are expected; start without resuming")
           .at("file", out.part(i).string());
     }
+    // Pages that could not be written to the disk stay readable and count as written: a later sync does
+    // not fail for them. What is read from here on is what the disk has.
+    ::posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
     write_all(fd, shard.header, 0, out.part(i));
   }
   out.sync_in_background();

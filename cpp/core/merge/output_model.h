@@ -77,7 +77,8 @@ class OutputFiles {
   // Makes every shard at full size and writes its header. Throws kIoError (disk full, no
   // permission); then the shards made so far are removed.
   static OutputFiles create(const std::filesystem::path& folder, const OutputLayout& layout);
-  // Opens shards made before. Throws kDataError where one is missing or of another size.
+  // Opens shards made before; what is read of them comes from the disk, not from the system's cache,
+  // unless it is still to be written. Throws kDataError where one is missing or of another size.
   static OutputFiles reopen(const std::filesystem::path& folder, const OutputLayout& layout);
   ~OutputFiles();
   OutputFiles(OutputFiles&& other) noexcept;
