@@ -269,9 +269,11 @@ def syncing_fails(b):
 @test
 def syncing_in_the_background_fails(b):
     """Models of 32 MiB and more are synced while they grow. What is lost then is not told to the sync at the end."""
-    prefix = strace("execve,fdatasync", "-o", "calls", "-e", "inject=fdatasync:error=EIO:when=1")  # the first of each thread
     folder = b.folder / "large"
+    folder.mkdir()
     try:
+        # The first call of each thread.
+        prefix = strace("execve,fdatasync", "-o", str(folder / "calls"), "-e", "inject=fdatasync:error=EIO:when=1")
         write_model(folder / "base", {"w": ([12000, 1000], normal(random.Random(1), 12000000, 0.02).tobytes())})
         (folder / "linear.yml").write_text("merge_method: linear\nmodels: [{model: base, parameters: {weight: 0.5}}]\n")
         words = [b.binary, "merge", "linear.yml", "out", "--quiet", "--threads", "2"]
